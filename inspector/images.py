@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from inspector.errors import (
     ImageSizeError,
@@ -34,6 +35,14 @@ MEDIA_TYPES = {
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
 }
+FOREIGN_MAGIC = {
+    b"GIF8": "GIF",
+    b"\0\0\1\0": "ICO",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"%PDF": "PDF",
+    b"PK\3\4": "ZIP",
+}
+"""First bytes of what is a complete file and yet no image that an inspection camera should send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +73,35 @@ def sha256_pixels(pixels: NDArray[np.generic]) -> str:
 
 
 def read_image_bytes(path: Path, limits: ImageLimits = ImageLimits()) -> bytes:
-    """The bytes of an image file; `ImageVanishedError`, `ImageTooLargeError` or `ImageTruncatedError` (empty)."""
+    """The bytes of an image file.
+
+    Raises `ImageVanishedError` (gone, or not readable), `ImageTooLargeError` (without reading it),
+    `ImageTruncatedError` (empty) or `ImageUnsupportedError` (a folder, a device, a pipe).
+    """
     try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > limits.max_bytes:
-                raise ImageTooLargeError(f"{path.name}: {size} bytes, more than the limit of {limits.max_bytes}")
-            content = stream.read(limits.max_bytes + 1)
+        # O_NONBLOCK: a named pipe that somebody left in the folder must not make us wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            content = _read_regular_file(descriptor, path.name, limits)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise ImageVanishedError(f"{path.name}: removed while it was being read") from error
-    except IsADirectoryError as error:
-        raise ImageUnsupportedError(f"{path.name}: a folder, not an image") from error
     except OSError as error:
         raise ImageVanishedError(f"{path.name}: cannot be read: {error.strerror}") from error
     if not content:
         raise ImageTruncatedError(f"{path.name}: zero bytes")
     return content
+
+
+def _read_regular_file(descriptor: int, name: str, limits: ImageLimits) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageUnsupportedError(f"{name}: not a regular file")
+    if status.st_size > limits.max_bytes:
+        raise ImageTooLargeError(f"{name}: {status.st_size} bytes, more than the limit of {limits.max_bytes}")
+    with os.fdopen(descriptor, "rb", closefd=False) as stream:
+        return stream.read(limits.max_bytes + 1)
 
 
 def read_header(encoded: bytes, limits: ImageLimits = ImageLimits()) -> ImageHeader:
@@ -90,13 +112,30 @@ def read_header(encoded: bytes, limits: ImageLimits = ImageLimits()) -> ImageHea
         raise ImageTooLargeError(f"{len(encoded)} bytes, more than the limit of {limits.max_bytes}")
     try:
         with warnings.catch_warnings():
+            # Pillow warns of what the checks here and after it turn into errors (bombs, cut-off tags).
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
             with Image.open(io.BytesIO(encoded), formats=tuple(MEDIA_TYPES)) as image:
                 return _checked_header(image, limits)
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"more pixels than the limit of {limits.max_pixels}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise _explain_unidentified(encoded) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageTruncatedError(f"not a complete {'/'.join(MEDIA_TYPES)} image: {error}") from error
+
+
+def check_complete(encoded: bytes, limits: ImageLimits = ImageLimits()) -> ImageHeader:
+    """Whether the last byte of the image has arrived, as cheaply as its format allows; raises like `decode_image`.
+
+    JPEG, PNG and WebP say where they end. BMP and TIFF do not, so they are decoded.
+    """
+    header = read_header(encoded, limits)
+    if header.media_type in ("image/bmp", "image/tiff"):
+        decode_image(encoded, limits)
+    else:
+        _require_end_marker(encoded, header.media_type)
+    return header
 
 
 def decode_image(
@@ -115,9 +154,7 @@ def decode_image(
     """
     header = read_header(encoded, limits)
     check_size(header.width_px, header.height_px, expected_size)
-    if header.media_type == "image/jpeg" and b"\xff\xd9" not in encoded[-64:]:
-        # libjpeg fills the missing rows with grey and only warns; half a part is not a part.
-        raise ImageTruncatedError("the JPEG has no end-of-image marker: the file is not complete")
+    _require_end_marker(encoded, header.media_type)
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
@@ -135,6 +172,8 @@ def to_bgr8(decoded: NDArray[np.generic], bit_depth: int = 16) -> BgrImage:
     if decoded.dtype != np.uint8:
         raise ImageUnsupportedError(f"samples of type {decoded.dtype}; 8 and 16 bits are supported")
     samples = decoded.astype(np.uint8, copy=False)
+    if samples.ndim not in (2, 3) or (samples.ndim == 3 and samples.shape[2] not in (1, 3, 4)):
+        raise ImageUnsupportedError(f"an array of shape {samples.shape}; expected 1, 3 or 4 channels")
     if samples.ndim == 2 or samples.shape[2] == 1:
         return np.asarray(cv2.cvtColor(samples, cv2.COLOR_GRAY2BGR), np.uint8)
     if samples.shape[2] == 4:
@@ -175,3 +214,30 @@ def _checked_header(image: Image.Image, limits: ImageLimits) -> ImageHeader:
     if getattr(image, "n_frames", 1) > 1:
         raise ImageUnsupportedError("an animation or multi-page file; send one image a file")
     return ImageHeader(width_px=width, height_px=height, media_type=MEDIA_TYPES[image.format])
+
+
+def _require_end_marker(encoded: bytes, media_type: str) -> None:
+    """Raise `ImageTruncatedError` for a JPEG or PNG whose end is missing; bytes after the end are harmless."""
+    if media_type == "image/jpeg" and encoded.find(b"\xff\xd9", _jpeg_scan_start(encoded)) < 0:
+        # libjpeg fills the missing rows with grey and only warns; half a part is not a part.
+        raise ImageTruncatedError("the JPEG has no end-of-image marker: the file is not complete")
+    if media_type == "image/png" and b"IEND\xaeB`\x82" not in encoded[-65_536:]:
+        raise ImageTruncatedError("the PNG has no IEND chunk: the file is not complete")
+
+
+def _jpeg_scan_start(encoded: bytes) -> int:
+    """Offset of the first start-of-scan segment: an EXIF thumbnail before it has an end marker of its own."""
+    position = 2
+    while position + 4 <= len(encoded) and encoded[position] == 0xFF and encoded[position + 1] != 0xDA:
+        if encoded[position + 1] == 0xFF:
+            position += 1
+        else:
+            position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+    return min(position, len(encoded))
+
+
+def _explain_unidentified(encoded: bytes) -> ImageUnsupportedError | ImageTruncatedError:
+    for magic, name in FOREIGN_MAGIC.items():
+        if encoded.startswith(magic):
+            return ImageUnsupportedError(f"format {name}; supported: {', '.join(MEDIA_TYPES)}")
+    return ImageTruncatedError(f"not a complete image in any of the formats {', '.join(MEDIA_TYPES)}")

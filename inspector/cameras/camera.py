@@ -66,6 +66,15 @@ class Camera(Protocol):
         when nothing could be inspected. Thread-safe; calling it twice is harmless."""
         ...
 
+    def still_has(self, source_identity: str) -> bool:
+        """Whether `read` will deliver this accepted frame again after a restart. False for live sources, whose
+        frames in flight are lost with the process: their triggers become NOT_INSPECTED."""
+        ...
+
+    def take_dropped(self) -> int:
+        """Frames that were parts and that the source gave up because nobody took them, since the last call."""
+        ...
+
     def exhausted(self) -> bool:
         """True when the source will never deliver again (a simulated run or a video file that ended)."""
         ...

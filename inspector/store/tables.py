@@ -5,7 +5,7 @@ Order is by sequence, never by time. `station` is always the full id `site/line/
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     JSON,
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Table,
     Text,
     UniqueConstraint,
 )
@@ -28,8 +29,16 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
 
 
+def table_of(row: type[Base]) -> Table:
+    """The Core table of a row class: statements on it skip the ORM, which costs a millisecond a commit."""
+    return cast(Table, row.__table__)
+
+
 class StationRow(Base):
-    """What must survive a restart: run epoch, next sequence, recipe, lot, pause, tip of the hash chain."""
+    """What must survive a restart: run epoch, next sequence, recipe, lot, pause, tip of the hash chain.
+
+    `accepted` counts the triggers ever accepted by camera; it outlives retention.
+    """
 
     __tablename__ = "station"
 
@@ -42,11 +51,15 @@ class StationRow(Base):
     paused: Mapped[bool] = mapped_column(Boolean)
     chain_index: Mapped[int] = mapped_column(BigInteger)
     chain_hash: Mapped[str] = mapped_column(String(64))
-    ok_frames_seen: Mapped[int] = mapped_column(BigInteger)
+    accepted: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class TriggerRow(Base):
-    """An accepted trigger. `closed` turns true with the last inspection it owes."""
+    """An accepted trigger. `closed` turns true with the last inspection it owes.
+
+    `verdict` is the worst view so far and `late` says that any view was late: both follow from the
+    inspections and are kept here so that counting a shift costs one index range.
+    """
 
     __tablename__ = "trigger"
 
@@ -64,14 +77,35 @@ class TriggerRow(Base):
     source_identity: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(String(128))
     closed: Mapped[bool] = mapped_column(Boolean)
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    late: Mapped[bool] = mapped_column(Boolean)
 
     __table_args__ = (
         UniqueConstraint("station", "epoch", "sequence"),
-        UniqueConstraint("station", "source_identity"),
-        Index("trigger_open", "station", "closed"),
-        Index("trigger_by_time", "accepted_utc_us"),
-        Index("trigger_by_part", "station", "part_id"),
+        Index(
+            "trigger_by_source", "station", "source_identity", unique=True, sqlite_where=source_identity.is_not(None)
+        ),
+        Index("trigger_by_request", "station", "request_id", unique=True, sqlite_where=request_id.is_not(None)),
+        Index("trigger_by_part", "station", "part_id", sqlite_where=part_id.is_not(None)),
+        Index("trigger_by_time", "station", "accepted_utc_us"),
+        Index("trigger_open", "station", "sequence", sqlite_where=closed.is_(False)),
     )
+
+
+class RetiredSourceRow(Base):
+    """A frame that was inspected and whose trigger retention has removed: a file that still lies in the
+    watched folder must not be inspected again. Kept for ever; `source_sha256` is over the source identity."""
+
+    __tablename__ = "retired_source"
+
+    station: Mapped[str] = mapped_column(String(128), primary_key=True)
+    source_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    accepted_utc_us: Mapped[int] = mapped_column(BigInteger)
+    camera: Mapped[str] = mapped_column(String(32))
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
 
 class InspectionRow(Base):
@@ -105,7 +139,7 @@ class InspectionRow(Base):
     calibration_id: Mapped[str | None] = mapped_column(String(64))
     registration_confidence: Mapped[float | None] = mapped_column(Float)
     timings_ms: Mapped[dict[str, Any]] = mapped_column(JSON)
-    truth: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    truth: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     software_version: Mapped[str] = mapped_column(String(32))
     config_sha256: Mapped[str] = mapped_column(String(64))
     chain_index: Mapped[int] = mapped_column(BigInteger)
@@ -113,10 +147,11 @@ class InspectionRow(Base):
     row_hash: Mapped[str] = mapped_column(String(64))
 
     __table_args__ = (
-        UniqueConstraint("trigger_id", "camera", "view", "instance"),
+        UniqueConstraint("station", "sequence", "camera", "view", "instance"),
         UniqueConstraint("station", "chain_index"),
-        Index("inspection_by_time", "decided_utc_us"),
-        Index("inspection_by_verdict", "station", "verdict", "decided_utc_us"),
+        Index("inspection_by_trigger", "trigger_id"),
+        Index("inspection_by_time", "station", "decided_utc_us"),
+        Index("inspection_suspicious", "station", "decided_utc_us", sqlite_where=verdict != "OK"),
     )
 
 
@@ -136,6 +171,8 @@ class DetectionRow(Base):
     score: Mapped[float] = mapped_column(Float)
     name: Mapped[str] = mapped_column(String(64))
     area_px: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
 
 class OutboxRow(Base):
@@ -157,12 +194,13 @@ class OutboxRow(Base):
 
     __table_args__ = (
         Index("outbox_unsent", "outbox_id", sqlite_where=sent_utc_us.is_(None)),
+        Index("outbox_unsent_inspection", "inspection_id", sqlite_where=sent_utc_us.is_(None)),
         {"sqlite_autoincrement": True},
     )
 
 
 class CommandRow(Base):
-    """A command that was acknowledged to the broker after this row was committed."""
+    """A command that was acknowledged to the broker after this row was committed, and its answer."""
 
     __tablename__ = "command"
 
@@ -175,10 +213,12 @@ class CommandRow(Base):
     correlation: Mapped[str | None] = mapped_column(Text)
     received_utc_us: Mapped[int] = mapped_column(BigInteger)
     answered_utc_us: Mapped[int | None] = mapped_column(BigInteger)
+    answer_topic: Mapped[str | None] = mapped_column(Text)
+    answer_payload: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         UniqueConstraint("station", "request_id"),
-        Index("command_open", "station", "answered_utc_us"),
+        Index("command_open", "station", "command_id", sqlite_where=answered_utc_us.is_(None)),
         {"sqlite_autoincrement": True},
     )
 
@@ -194,6 +234,9 @@ class EvidenceRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     """`pending`, `done` or `failed`."""
     attempts: Mapped[int] = mapped_column(Integer)
+    """Failures that were reported."""
+    handed_out: Mapped[int] = mapped_column(Integer)
+    """Times the task was taken: a picture that kills the process never reports a failure."""
     visual_key: Mapped[str | None] = mapped_column(Text)
     twin_key: Mapped[str | None] = mapped_column(Text)
     thumbnail_key: Mapped[str | None] = mapped_column(Text)
@@ -211,7 +254,7 @@ class ReviewRow(Base):
     __tablename__ = "review"
 
     review_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    inspection_id: Mapped[str] = mapped_column(String(36), ForeignKey("inspection.inspection_id"))
+    inspection_id: Mapped[str] = mapped_column(String(36), ForeignKey("inspection.inspection_id"), index=True)
     reviewer: Mapped[str] = mapped_column(String(80))
     finding: Mapped[str] = mapped_column(String(16))
     defect_name: Mapped[str | None] = mapped_column(String(64))
@@ -225,18 +268,19 @@ class OpinionRow(Base):
     __tablename__ = "opinion"
 
     opinion_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    inspection_id: Mapped[str] = mapped_column(String(36), ForeignKey("inspection.inspection_id"))
+    inspection_id: Mapped[str] = mapped_column(String(36), ForeignKey("inspection.inspection_id"), index=True)
     verdict: Mapped[str] = mapped_column(String(16))
     details: Mapped[dict[str, Any]] = mapped_column(JSON)
     received_utc_us: Mapped[int] = mapped_column(BigInteger)
 
 
 class DispositionRow(Base):
-    """The current truth of a trigger's part, as a history: the newest row counts; append-only."""
+    """The current truth of a trigger's part, as a history: the highest position counts; append-only."""
 
     __tablename__ = "disposition"
 
-    disposition_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    disposition_id: Mapped[str] = mapped_column(String(36), unique=True)
     trigger_id: Mapped[str] = mapped_column(String(36), ForeignKey("trigger.trigger_id"))
     disposition: Mapped[str] = mapped_column(String(16))
     cause: Mapped[str] = mapped_column(String(16))
@@ -244,7 +288,7 @@ class DispositionRow(Base):
     cause_id: Mapped[str] = mapped_column(String(36))
     decided_utc_us: Mapped[int] = mapped_column(BigInteger)
 
-    __table_args__ = (Index("disposition_by_trigger", "trigger_id", "decided_utc_us"),)
+    __table_args__ = (Index("disposition_by_trigger", "trigger_id", "position"), {"sqlite_autoincrement": True})
 
 
 class CameraHealthRow(Base):
@@ -281,12 +325,16 @@ class ProcessRow(Base):
 
 
 class ChainCheckpointRow(Base):
-    """Where retention cut a station's chain: rows up to and including `chain_index` are gone."""
+    """Where retention cut a station's chain: rows up to and including `chain_index` are gone.
+
+    One row a station; the counts are sums over all cuts. `verdict_counts` counts the removed triggers
+    as {purpose: {"OK": n, "NG": n, "REVIEW": n, "NOT_INSPECTED": n, "late": n}}.
+    """
 
     __tablename__ = "chain_checkpoint"
 
     station: Mapped[str] = mapped_column(String(128), primary_key=True)
-    chain_index: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    chain_index: Mapped[int] = mapped_column(BigInteger)
     row_hash: Mapped[str] = mapped_column(String(64))
     removed_rows: Mapped[int] = mapped_column(BigInteger)
     verdict_counts: Mapped[dict[str, Any]] = mapped_column(JSON)

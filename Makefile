@@ -1,0 +1,61 @@
+# `make demo` and `make test` each do all their own set-up; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+KILLS ?= 50
+SEED ?=
+DATA ?=
+# Folders are listed too, so that a removed file rebuilds the package.
+SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
+	pyproject.toml README.md LICENSE
+
+.PHONY: help venv demo test lint bench crash-trial accuracy schema lock clean debian-packages
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
+
+venv: .venv/.package-installed ## create .venv and install the built package into it
+
+.venv/.lock-installed: requirements-dev.lock tools/create_venv.sh
+	@tools/create_venv.sh
+
+.venv/.package-installed: .venv/.lock-installed tools/install_package.sh $(SOURCES)
+	@tools/install_package.sh
+
+debian-packages:
+	@tools/install_debian_packages.sh
+
+demo: venv ## the whole line on this machine, ends with demo-out/report.html
+	$(BIN)/inspector demo
+
+test: venv debian-packages lint ## lint, then every test
+	$(BIN)/pytest -rs
+
+lint: venv ## style, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tools
+	$(BIN)/lint-imports
+
+bench: venv ## throughput and latency on this machine
+	$(BIN)/inspector bench
+
+crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then count what was lost
+	$(BIN)/python tests/crash/trial.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
+	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }
+	$(BIN)/python tools/measure_accuracy.py "$(DATA)"
+
+schema: venv ## write inspector/config.schema.json and docs/configuration.md from the models
+	$(BIN)/python tools/write_config_reference.py
+
+lock: venv ## resolve requirements*.lock again
+	@tools/lock_requirements.sh
+
+clean: ## remove what make made; inspector-data stays
+	rm -rf .venv build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

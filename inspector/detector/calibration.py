@@ -1,0 +1,106 @@
+"""Thresholds from the scores of good images that the statistics have not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.records import Thresholds
+
+NG_FALSE_ALARM_RATE = 0.001
+ODD_P_VALUE = 0.02
+LARGEST_ODD_SHARE = 0.1
+FEWEST_FOR_ODD = 8
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Thresholds with what they promise.
+
+    `interval` holds the 95 % confidence limits of the true false-alarm rate at the review threshold.
+    `odd` are the indices of good images left out because their score fits no good image.
+    """
+
+    thresholds: Thresholds
+    interval: tuple[float, float]
+    odd: tuple[int, ...]
+    promise: str
+
+
+def calibrate(scores: list[float], false_alarm_target: float, real_images: int) -> Calibration:
+    """Thresholds for held-out scores of good images: exponential tail above their median.
+
+    The review threshold is where the tail leaves `false_alarm_target`, the NG threshold where it leaves
+    `NG_FALSE_ALARM_RATE` (a tenth of the target when that is less). `real_images` is how many independent good
+    images stand behind the scores: fewer than the scores when copies were made of too few images.
+    """
+    values = np.asarray(scores, np.float64)
+    odd = find_odd(values)
+    kept = np.delete(values, list(odd))
+    middle, slope = _tail(kept)
+    # A tail estimated from few images is uncertain itself: widen it as a prediction from few samples must be.
+    slope *= 1.0 + 2.0 / max(1, real_images)
+    ng_rate = min(NG_FALSE_ALARM_RATE, false_alarm_target / 10)
+    review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
+    ng = middle + slope * math.log(0.5 / ng_rate)
+    alarms = int((kept >= review).sum())
+    interval = (0.0, 1.0) if real_images < 2 else binomial_interval(alarms, len(kept))
+    return Calibration(Thresholds(review, max(review, ng)), interval, odd, _promise(real_images, false_alarm_target))
+
+
+def find_odd(scores: NDArray[np.float64]) -> tuple[int, ...]:
+    """Good images that are no good examples: their score is impossible under the tail of the others.
+
+    At most a tenth of the images, none when there are fewer than `FEWEST_FOR_ODD`: an extreme quantile is
+    set by one odd image, and half of the defects are lost with it.
+    """
+    count = len(scores)
+    if count < FEWEST_FOR_ODD:
+        return ()
+    allowed = max(1, int(LARGEST_ODD_SHARE * count))
+    order = np.argsort(scores, kind="stable")
+    middle, slope = _tail(scores[order[: count - allowed]])
+    limit = middle + slope * math.log(0.5 * count / ODD_P_VALUE)
+    return tuple(sorted(int(index) for index in order[count - allowed :] if scores[index] > limit))
+
+
+def _tail(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and mean excess over it: the exponential tail's maximum-likelihood fit."""
+    middle = float(np.median(scores))
+    above = scores[scores > middle]
+    slope = float((above - middle).mean()) if len(above) else 0.0
+    return middle, max(slope, 0.02 * abs(middle), 1e-6)
+
+
+def binomial_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Exact (Clopper-Pearson) confidence limits of a rate of which `hits` of `count` were seen."""
+    tail = (1.0 - confidence) / 2.0
+    lower = 0.0 if hits == 0 else _solve(lambda rate: 1.0 - _binomial_cdf(hits - 1, count, rate), tail)
+    upper = 1.0 if hits == count else _solve(lambda rate: 1.0 - _binomial_cdf(hits, count, rate), 1.0 - tail)
+    return lower, upper
+
+
+def _binomial_cdf(hits: int, count: int, rate: float) -> float:
+    return sum(math.comb(count, k) * rate**k * (1.0 - rate) ** (count - k) for k in range(hits + 1))
+
+
+def _solve(rising: Callable[[float], float], value: float) -> float:
+    """Where a function that rises with the rate reaches `value`: bisection on 0..1."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if rising(middle) < value else (low, middle)
+    return (low + high) / 2.0
+
+
+def _promise(real_images: int, target: float) -> str:
+    smallest = 1.0 / (real_images + 1)
+    if real_images < 2:
+        return "one good image: no false-alarm rate can be promised"
+    said = f"with {real_images} good images the smallest rate that can be promised is 1/{real_images + 1} = {smallest:.1%}"
+    return said if target >= smallest else f"{said}; the target of {target:.1%} is an extrapolation"

@@ -1,0 +1,122 @@
+"""Splitting a repair mask into regions, so that the work is done on crops and never on a whole 4K frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.records import BgrImage, BoxPx
+
+MAX_FEATHER_PX = 24
+"""Blending reaches this far out of the mask; the contract of `repair` allows 32."""
+
+GRID_PX = 8
+MERGE_CELLS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRegion:
+    """One connected part of the mask. `mask` is (h, w) bool and lies at `box_xyxy_px` in the frame."""
+
+    box_xyxy_px: BoxPx
+    mask: NDArray[np.bool_]
+
+    @property
+    def size_px(self) -> int:
+        """The longer side of the box."""
+        x0, y0, x1, y1 = self.box_xyxy_px
+        return max(x1 - x0, y1 - y0)
+
+
+def check_repair_input(pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> None:
+    """Raise `ValueError` for a mask or a reference that does not fit the frame, or an empty mask."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    if mask.dtype != np.bool_:
+        raise ValueError(f"mask must be bool, got {mask.dtype}")
+    if mask.shape != pixels.shape[:2]:
+        raise ValueError(f"mask is {mask.shape}, the frame {pixels.shape[:2]} (rows, columns): they must be equal")
+    if reference is not None and (reference.shape != pixels.shape or reference.dtype != np.uint8):
+        raise ValueError(f"reference is {reference.shape} {reference.dtype}, the frame {pixels.shape} uint8")
+    if not mask.any():
+        raise ValueError("the mask is empty: there is nothing to repair")
+
+
+def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
+    """The connected parts of a (H, W) bool mask, top to bottom; parts closer than about 32 px are one region.
+
+    Regions are then far enough apart that the blending of one never reaches the other.
+    """
+    height, width = mask.shape
+    padded = cv2.copyMakeBorder(
+        mask.view(np.uint8) * np.uint8(255), 0, -height % GRID_PX, 0, -width % GRID_PX, cv2.BORDER_CONSTANT
+    )
+    coarse = cv2.resize(padded, (padded.shape[1] // GRID_PX, padded.shape[0] // GRID_PX), interpolation=cv2.INTER_AREA)
+    reach = np.ones((2 * MERGE_CELLS + 1, 2 * MERGE_CELLS + 1), np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate((coarse > 0).astype(np.uint8), reach))
+    regions = [
+        _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32))
+        for label in range(1, count)
+    ]
+    return tuple(sorted(regions, key=lambda region: (region.box_xyxy_px[1], region.box_xyxy_px[0])))
+
+
+def _cut_region(mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32]) -> MaskRegion:
+    column, row, columns, rows = (int(value) for value in stat[:4])
+    own = (labels[row : row + rows, column : column + columns] == label).astype(np.uint8)
+    own = cv2.resize(own, (columns * GRID_PX, rows * GRID_PX), interpolation=cv2.INTER_NEAREST)
+    x0, y0 = column * GRID_PX, row * GRID_PX
+    part = mask[y0 : y0 + rows * GRID_PX, x0 : x0 + columns * GRID_PX]
+    part = part & own[: part.shape[0], : part.shape[1]].astype(np.bool_)
+    left, top, wide, high = cv2.boundingRect(part.view(np.uint8))
+    box = (x0 + left, y0 + top, x0 + left + wide, y0 + top + high)
+    return MaskRegion(box, np.ascontiguousarray(part[top : top + high, left : left + wide]))
+
+
+def expand_box(box: BoxPx, margin_px: int, width_px: int, height_px: int) -> BoxPx:
+    """`box` grown by `margin_px` on each side and cut at the frame."""
+    x0, y0, x1, y1 = box
+    return (
+        max(0, x0 - margin_px),
+        max(0, y0 - margin_px),
+        min(width_px, x1 + margin_px),
+        min(height_px, y1 + margin_px),
+    )
+
+
+def place_mask(region: MaskRegion, crop: BoxPx) -> NDArray[np.bool_]:
+    """The region's mask in the coordinates of a crop that contains it."""
+    x0, y0, x1, y1 = region.box_xyxy_px
+    placed = np.zeros((crop[3] - crop[1], crop[2] - crop[0]), np.bool_)
+    placed[y0 - crop[1] : y1 - crop[1], x0 - crop[0] : x1 - crop[0]] = region.mask
+    return placed
+
+
+def feather_alpha(mask: NDArray[np.bool_], feather_px: int) -> NDArray[np.float32]:
+    """1 inside the mask, falling smoothly to 0 within `feather_px` outside it: (h, w) float32."""
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    ramp = np.clip(1.0 - distance / np.float32(feather_px + 1), 0.0, 1.0)
+    return np.asarray(ramp * ramp * (3.0 - 2.0 * ramp), np.float32)
+
+
+def choose_feather_px(region: MaskRegion) -> int:
+    """A wider region gets a softer edge, 3 px to `MAX_FEATHER_PX`."""
+    return int(np.clip(region.size_px // 6, 3, MAX_FEATHER_PX))
+
+
+def blend_into(
+    canvas: BgrImage, changed: NDArray[np.bool_], crop: BoxPx, painted: NDArray[np.float32], alpha: NDArray[np.float32]
+) -> None:
+    """Blend `painted` (h, w, 3) into `canvas` in place where `alpha` > 0 and note these pixels in `changed`."""
+    x0, y0, x1, y1 = crop
+    target = canvas[y0:y1, x0:x1]
+    weight = cv2.merge([alpha, alpha, alpha])
+    mixed = target.astype(np.float32)
+    mixed += weight * (painted - mixed)
+    # Where alpha is 0, mixed is exactly the source's integer, so rounding gives the very same byte.
+    target[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    touched = alpha > 0
+    changed[y0:y1, x0:x1] |= touched

@@ -1,0 +1,234 @@
+"""Where the part lies: find it, and map the reference onto a frame.
+
+Everything here works on small grey images (long side `WORK_SIDE_PX`). Matrices are (2, 3) float64, map
+reference pixels to frame pixels and are returned at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.records import BgrImage, Registration
+
+Matrix: TypeAlias = NDArray[np.float64]
+Grey: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+
+WORK_SIDE_PX = 400
+COARSE_SIDE_PX = 100
+MIN_PART_SHARE = 0.01
+MAX_PART_SHARE = 0.9
+MAX_SCALE_CHANGE = 1.25
+MODELS = {"shift": cv2.MOTION_TRANSLATION, "rigid": cv2.MOTION_EUCLIDEAN, "affine": cv2.MOTION_AFFINE}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What frames are registered to.
+
+    `grey` is the reference reduced to `WORK_SIDE_PX`, (h, w) float32 0..255. `part` is (h, w) bool: the
+    part with a small rim, where the match is judged (all True when no background was found). `scale` is
+    reduced pixels per full-resolution pixel. `model` is a key of `MODELS`.
+    """
+
+    grey: Grey
+    part: Mask
+    scale: float
+    model: str = "rigid"
+
+    @property
+    def has_background(self) -> bool:
+        return not bool(self.part.all())
+
+
+def work_scale(width_px: int, height_px: int) -> float:
+    """Reduced pixels per frame pixel for registration; never enlarges."""
+    return min(1.0, WORK_SIDE_PX / max(width_px, height_px))
+
+
+def reduce_for_registration(pixels: BgrImage) -> BgrImage:
+    """A frame reduced to `WORK_SIDE_PX` by area averaging."""
+    scale = work_scale(pixels.shape[1], pixels.shape[0])
+    if scale >= 1.0:
+        return pixels
+    size = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def to_grey(small: BgrImage) -> Grey:
+    """(h, w) float32 grey, 0..255, lightly blurred so that gradients are smooth."""
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), np.float32)
+
+
+def find_part(small: BgrImage) -> Mask:
+    """(h, w) bool: what differs from the colour of the frame's rim.
+
+    The rim must be of one colour for most of its length; otherwise the part fills the frame and the
+    mask is all True. A fixed background left in the mask outvotes the part in registration.
+    """
+    lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).astype(np.float32)
+    lab = cv2.GaussianBlur(lab, (0, 0), 1.5)
+    background = _fit_background(lab)
+    distance = np.sqrt(((lab - background) ** 2).sum(axis=2))
+    rim = np.concatenate([distance[:4].ravel(), distance[-4:].ravel(), distance[:, :4].ravel(), distance[:, -4:].ravel()])
+    spread = float(np.percentile(rim, 75))
+    limit = max(12.0, 4.0 * spread)
+    mask = (distance > limit).astype(np.uint8)
+    size = max(3, round(max(small.shape[:2]) / 80) | 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel[::2, ::2]), cv2.MORPH_CLOSE, kernel)
+    share = float(mask.mean())
+    if not MIN_PART_SHARE <= share <= MAX_PART_SHARE or spread > 20.0:
+        return np.ones(mask.shape, np.bool_)
+    return np.asarray(mask > 0, np.bool_)
+
+
+def _fit_background(lab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A plane per channel through the rim, refitted without the rim pixels that do not belong to it."""
+    height, width = lab.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width]
+    depth = max(2, min(height, width) // 25)
+    rim = (rows < depth) | (rows >= height - depth) | (columns < depth) | (columns >= width - depth)
+    design = np.stack([np.ones(rim.sum()), rows[rim] / height - 0.5, columns[rim] / width - 0.5], axis=1)
+    values = lab[rim].astype(np.float64)
+    keep = np.ones(len(values), np.bool_)
+    keep &= np.abs(values - np.median(values, axis=0)).sum(axis=1) < 60.0
+    if keep.sum() < 16:
+        keep[:] = True
+    coefficients = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
+    everywhere = np.stack([np.ones(lab.shape[:2]), rows / height - 0.5, columns / width - 0.5], axis=2)
+    return np.asarray(everywhere @ coefficients, np.float32)
+
+
+def make_reference(pixels: BgrImage, model: str = "rigid") -> Reference:
+    """Prepare a reference frame: (H, W, 3) uint8 BGR at full resolution."""
+    small = reduce_for_registration(pixels)
+    part = find_part(small)
+    if not part.all():
+        rim = max(3, round(max(part.shape) * 0.02)) * 2 + 1
+        part = cv2.dilate(part.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0
+    return Reference(to_grey(small), np.asarray(part, np.bool_), small.shape[1] / pixels.shape[1], model)
+
+
+def register(reference: Reference, pixels: BgrImage) -> Registration:
+    """Register a full-resolution frame of the reference's size: coarse start, then ECC (Evangelidis 2008).
+
+    The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
+    centroid and principal axis. Never raises: what cannot be matched has confidence near 0.
+    """
+    small = reduce_for_registration(pixels)
+    grey = to_grey(small)
+    starts = [np.eye(2, 3), _phase_shift(reference, grey)]
+    if reference.has_background:
+        starts.extend(_moment_starts(reference.part, find_part(small)))
+    scored = [(_match(reference, grey, start), start) for start in starts]
+    best, matrix = max(scored, key=lambda item: item[0])
+    for side in (COARSE_SIDE_PX, WORK_SIDE_PX):
+        refined = _refine(reference, grey, matrix, side)
+        if refined is None:
+            continue
+        match = _match(reference, grey, refined)
+        if match >= best:
+            best, matrix = match, refined
+    return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
+
+
+def scale_matrix(matrix: Matrix, scale: float) -> Matrix:
+    """A matrix estimated at `scale` (reduced px per px), as it is at full resolution (pixel centres kept)."""
+    up = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, 0.5 / scale - 0.5], [0, 0, 1.0]])
+    return np.asarray((up @ _square(matrix) @ np.linalg.inv(up))[:2], np.float64)
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """Frame to reference for a matrix that maps reference to frame."""
+    return np.asarray(np.linalg.inv(_square(matrix))[:2], np.float64)
+
+
+def transform_points(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) points x, y mapped by a (2, 3) matrix."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float64)
+
+
+def warp_to_reference(pixels: BgrImage, matrix: Matrix, size: tuple[int, int]) -> BgrImage:
+    """The frame as it would look in the reference's pose; `size` is (width, height). Mirrored outside the frame."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def warp_to_frame(pixels: BgrImage, matrix: Matrix, size: tuple[int, int]) -> BgrImage:
+    """The reference laid onto a frame of (width, height). Mirrored outside the reference."""
+    return np.asarray(
+        cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.uint8
+    )
+
+
+def _square(matrix: Matrix) -> Matrix:
+    return np.vstack([matrix, [0.0, 0.0, 1.0]])
+
+
+def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
+    window = cv2.createHanningWindow((grey.shape[1], grey.shape[0]), cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(reference.grey, grey, window)
+    return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+
+
+def _moment_starts(reference_part: Mask, frame_part: Mask) -> list[Matrix]:
+    """Centroid and principal axis laid on each other, with and without the rotation."""
+    if frame_part.all():
+        return []
+    centre, angle = _centre_and_angle(reference_part)
+    frame_centre, frame_angle = _centre_and_angle(frame_part)
+    turn = (frame_angle - angle + np.pi / 2) % np.pi - np.pi / 2
+    starts = []
+    for rotation in (0.0, turn):
+        linear = np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]])
+        starts.append(np.hstack([linear, (frame_centre - linear @ centre)[:, None]]))
+    return starts
+
+
+def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    area = max(moments["m00"], 1.0)
+    angle = 0.5 * np.arctan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"])
+    return np.array([moments["m10"] / area, moments["m01"] / area]), float(angle)
+
+
+def _refine(reference: Reference, grey: Grey, start: Matrix, side: int) -> Matrix | None:
+    """ECC at a long side of `side` px; None when it does not converge or leaves the plausible."""
+    factor = min(1.0, side / max(grey.shape))
+    size = (max(8, round(grey.shape[1] * factor)), max(8, round(grey.shape[0] * factor)))
+    template = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    target = cv2.resize(reference.grey, size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(reference.part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    # ECC masks only its second image; the mask is known for the reference, so the inverse motion is estimated.
+    warp = scale_matrix(invert(start), 1.0 / factor).astype(np.float32)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50 if side <= COARSE_SIDE_PX else 15, 1e-5)
+    try:
+        _, warp = cv2.findTransformECC(template, target, warp, MODELS[reference.model], criteria, mask, 1)
+    except cv2.error:
+        return None
+    matrix = invert(scale_matrix(warp.astype(np.float64), factor))
+    stretch = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    if not np.isfinite(matrix).all() or stretch[0] > MAX_SCALE_CHANGE or stretch[1] < 1 / MAX_SCALE_CHANGE:
+        return None
+    return matrix
+
+
+def _match(reference: Reference, grey: Grey, matrix: Matrix) -> float:
+    """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
+    size = (grey.shape[1], grey.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(grey, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1.0)
+    valid = reference.part & (laid >= 0.0)
+    if valid.sum() < 0.5 * reference.part.sum():
+        return 0.0
+    ours, theirs = reference.grey[valid], laid[valid]
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    norm = float(np.sqrt((ours @ ours) * (theirs @ theirs)))
+    return float(ours @ theirs) / norm if norm > 1e-6 * len(ours) else 0.0

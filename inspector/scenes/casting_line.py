@@ -1,0 +1,2 @@
+"""stub"""
+from inspector.scenes.board_line import BoardProduct as CastingProduct

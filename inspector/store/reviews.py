@@ -1,0 +1,131 @@
+"""What people and the cloud said about an inspection, and the disposition that follows; all append-only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from inspector.errors import StoreError
+from inspector.records import ID_NAMESPACE, Message
+from inspector.store.database import Database
+from inspector.store.outbox import insert_messages
+from inspector.store.tables import DispositionRow, InspectionRow, OpinionRow, ReviewRow, TriggerRow
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """The current truth of a part: `cause` is `review` or `opinion`, `cause_id` its record."""
+
+    trigger_id: str
+    disposition: str
+    cause: str
+    cause_id: str
+    decided_utc_us: int
+
+
+def add_review(
+    db: Database,
+    inspection_id: str,
+    *,
+    reviewer: str,
+    finding: str,
+    defect_name: str | None = None,
+    comment: str | None = None,
+    now_us: int,
+) -> str:
+    """What a person found; returns the review's id."""
+    review_id = str(uuid.uuid5(ID_NAMESPACE, f"review/{inspection_id}/{reviewer}/{now_us}"))
+    with db.write() as session:
+        _require_inspection(session, inspection_id)
+        if session.get(ReviewRow, review_id) is None:
+            session.execute(
+                insert(ReviewRow).values(
+                    review_id=review_id,
+                    inspection_id=inspection_id,
+                    reviewer=reviewer,
+                    finding=finding,
+                    defect_name=defect_name,
+                    comment=comment,
+                    reviewed_utc_us=now_us,
+                )
+            )
+    return review_id
+
+
+def add_opinion(db: Database, inspection_id: str, *, verdict: str, details: Mapping[str, Any], now_us: int) -> str:
+    """What the cloud answered; returns the opinion's id."""
+    opinion_id = str(uuid.uuid5(ID_NAMESPACE, f"opinion/{inspection_id}/{now_us}"))
+    with db.write() as session:
+        _require_inspection(session, inspection_id)
+        if session.get(OpinionRow, opinion_id) is None:
+            session.execute(
+                insert(OpinionRow).values(
+                    opinion_id=opinion_id,
+                    inspection_id=inspection_id,
+                    verdict=verdict,
+                    details=dict(details),
+                    received_utc_us=now_us,
+                )
+            )
+    return opinion_id
+
+
+def add_disposition(
+    db: Database,
+    trigger_id: str,
+    disposition: str,
+    *,
+    cause: str,
+    cause_id: str,
+    messages: Sequence[Message],
+    now_us: int,
+) -> bool:
+    """A review or an opinion changed the truth of a part: the row and its messages in one transaction.
+
+    False, and nothing is written, when this cause was recorded before.
+    """
+    disposition_id = str(uuid.uuid5(ID_NAMESPACE, f"disposition/{trigger_id}/{cause}/{cause_id}"))
+    known = select(DispositionRow.position).where(DispositionRow.disposition_id == disposition_id)
+    with db.write() as session:
+        trigger = session.get(TriggerRow, trigger_id)
+        if trigger is None:
+            raise StoreError(f"trigger {trigger_id} is not in this database; retention may have removed it")
+        if session.scalar(known) is not None:
+            return False
+        session.execute(
+            insert(DispositionRow).values(
+                disposition_id=disposition_id,
+                trigger_id=trigger_id,
+                disposition=disposition,
+                cause=cause,
+                cause_id=cause_id,
+                decided_utc_us=now_us,
+            )
+        )
+        insert_messages(session, trigger.station, messages, now_us)
+    return True
+
+
+def current_disposition(db: Database, trigger_id: str) -> Disposition | None:
+    """The last disposition of a part; None: its worst verdict counts."""
+    newest = (
+        select(DispositionRow)
+        .where(DispositionRow.trigger_id == trigger_id)
+        .order_by(DispositionRow.position.desc())
+        .limit(1)
+    )
+    with db.read() as session:
+        row = session.scalar(newest)
+        if row is None:
+            return None
+        return Disposition(row.trigger_id, row.disposition, row.cause, row.cause_id, row.decided_utc_us)
+
+
+def _require_inspection(session: Session, inspection_id: str) -> None:
+    if session.get(InspectionRow, inspection_id) is None:
+        raise StoreError(f"inspection {inspection_id} is not in this database; retention may have removed it")

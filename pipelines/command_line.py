@@ -1,0 +1,290 @@
+"""The command line: arguments in, one pipeline called, an answer for a person or one JSON object for a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from inspector import __version__
+from inspector.clock import to_utc_us
+from inspector.config import config_schema, describe_resolved, load_config, resolve_data_dir
+from inspector.errors import InspectorError
+from pipelines.logs import configure_logging
+
+EXIT_ERROR = 1
+
+app = typer.Typer(
+    name="inspector",
+    help="Visual inspection beside the line: verdicts from good photographs alone, never lost, explained in pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs go to stderr.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Recipes and database; default $INSPECTOR_DATA_DIR or ./inspector-data."),
+]
+ConfigArgument = Annotated[Path, typer.Argument(help="YAML of a station or plant.", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(help="Recipe: NAME (latest released) or NAME@3.", show_default=False)]
+
+
+def main() -> None:
+    """Entry point of `inspector`: errors of ours become one sentence and exit status 1."""
+    try:
+        app()
+    except InspectorError as error:
+        if "--json" in sys.argv:
+            sys.stdout.write(json.dumps({"error": type(error).__name__, "message": str(error)}) + "\n")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]", end=": ")
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_ERROR)
+
+
+def answer(as_json: bool, value: dict[str, Any], show: Callable[[Console], None]) -> None:
+    """Write the JSON object, or let `show` write for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        show(Console(highlight=False))
+
+
+@app.callback()
+def prepare() -> None:
+    """Logs for people go to stderr."""
+    configure_logging(json_lines=False)
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    answer(as_json, {"version": __version__}, lambda console: console.print(__version__))
+
+
+@app.command()
+def check(config: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Validate a configuration; print it resolved, with secrets masked."""
+    resolved = describe_resolved(load_config(config))
+    answer(as_json, {"valid": True, "config": resolved}, lambda console: console.print_json(data=resolved))
+
+
+@app.command()
+def schema(as_json: JsonOption = False) -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    value = config_schema()
+    answer(as_json, value, lambda console: console.print_json(data=value))
+
+
+@app.command()
+def fit(
+    name: Annotated[str, typer.Argument(help="Name of the recipe.", show_default=False)],
+    good: Annotated[Path, typer.Option("--good", help="Folder of good images.", show_default=False)],
+    false_alarm_rate: Annotated[
+        float, typer.Option("--false-alarm-rate", min=0.001, max=0.5, help="Target share of good parts not called OK.")
+    ] = 0.05,
+    release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a recipe from good images only (twenty are a good start, one is accepted without a promise)."""
+    from pipelines.fit import fit_recipe
+
+    report = fit_recipe(
+        name, good, resolve_data_dir(data_dir), false_alarm_target=false_alarm_rate, release=release
+    ).to_json()
+    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+
+
+@app.command()
+def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Release a recipe version (NAME@3) for production."""
+    from inspector.detector.recipe_store import RecipeStore
+
+    recipes = RecipeStore(resolve_data_dir(data_dir))
+    ref = recipes.release(name)
+    value = {"recipe": ref.name, "version": ref.version, "sha256": ref.sha256, "released": True}
+    answer(as_json, value, lambda console: console.print(f"{ref} is released"))
+
+
+@app.command()
+def evaluate(
+    name: NameArgument,
+    data: Annotated[Path, typer.Option("--data", help="Data set in the MVTec convention.", show_default=False)],
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a recipe on labelled images."""
+    from pipelines.evaluate import evaluate_recipe
+
+    report = evaluate_recipe(name, data, resolve_data_dir(data_dir)).to_json()
+    answer(as_json, report, lambda console: _show_values(console, f"{name} on {data}", report))
+
+
+@app.command()
+def inspect(
+    name: NameArgument,
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the visuals of parts that are not OK.")] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One-off verdicts and visuals."""
+    from inspector.detector.recipe_store import RecipeStore
+    from pipelines.inspect_images import inspect_images
+
+    recipe = RecipeStore(resolve_data_dir(data_dir)).load(name, require_released=False)
+    verdicts = list(inspect_images(recipe, images, out))
+
+    def show(console: Console) -> None:
+        table = Table("image", "verdict", "score", "regions", "reason", "visual")
+        for item in verdicts:
+            score = "" if item.verdict.score is None else f"{item.verdict.score:.3f}"
+            table.add_row(
+                str(item.image),
+                item.verdict.kind.value,
+                score,
+                str(len(item.verdict.detections)),
+                "; ".join(item.verdict.reasons),
+                str(item.visual or ""),
+            )
+        console.print(table)
+
+    answer(as_json, {"recipe": str(recipe.ref), "inspections": [item.to_json() for item in verdicts]}, show)
+
+
+@app.command()
+def repair(
+    name: NameArgument,
+    image: Annotated[Path, typer.Argument(help="The image to repair.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="File for the twin (PNG or JPEG).", show_default=False)],
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="White pixels are repaired; default: what the detector marks.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="auto, net, paste, telea or ns.")] = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paint the defect-free twin of a part."""
+    from pipelines.repair import repair_image
+
+    report = repair_image(name, image, mask, method, out, resolve_data_dir(data_dir)).to_json()
+    answer(as_json, report, lambda console: _show_values(console, str(out), report))
+
+
+@app.command()
+def run(config: ConfigArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Run the service: every station of the configuration, evidence and delivery, until SIGTERM or Ctrl-C."""
+    from pipelines.supervise import Supervisor
+
+    configure_logging(json_lines=True)
+    plant = load_config(config)
+    stop = _stop_on_signals()
+    Supervisor(plant, config, resolve_data_dir(data_dir)).run(stop)
+    answer(as_json, {"stopped": True}, lambda console: None)
+
+
+@app.command()
+def report(
+    config: ConfigArgument,
+    since: Annotated[
+        str | None, typer.Option("--from", help="RFC 3339 time, for example 2026-11-01T06:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 time.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the HTML report of a period as one self-contained file."""
+    from pipelines.report import write_report
+
+    summary = write_report(
+        load_config(config), resolve_data_dir(data_dir), out, _parse_time(since), _parse_time(until)
+    ).to_json()
+    answer(as_json, summary, lambda console: _show_values(console, str(out), summary))
+
+
+@app.command()
+def bench(
+    size: Annotated[str, typer.Option("--size", help="Frame size, WIDTHxHEIGHT.")] = "3840x2160",
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="Length of each of the two loads.")] = 20,
+    regions: Annotated[int, typer.Option("--regions", min=0, max=64, help="Suspicious tiles a frame.")] = 8,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure throughput and latency on this machine: JPEG in memory to committed verdict."""
+    from pipelines.bench import run_bench
+
+    width, height = _parse_size(size)
+    value = run_bench(width, height, seconds, regions, data_dir).to_json()
+    answer(as_json, value, lambda console: _show_values(console, "bench", value))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report and the pictures.")] = Path("demo-out"),
+    parts: Annotated[int, typer.Option("--parts", min=60, max=10_000, help="Parts to inspect.")] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole line on this machine: camera, detector, database, MQTT, evidence, report."""
+    from pipelines.demo import run_demo
+
+    outcome = run_demo(out, parts, quiet=as_json)
+    answer(as_json, outcome.to_json(), outcome.show)
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: stop.set())
+    return stop
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        to_utc_us(moment)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with a zone: {error}") from error
+    return moment
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, separator, height = text.partition("x")
+    if not separator or not width.isdigit() or not height.isdigit() or not min(int(width), int(height)) >= 256:
+        raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT with at least 256 pixels each")
+    return int(width), int(height)
+
+
+def _show_values(console: Console, title: str, values: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in values.items():
+        table.add_row(key.replace("_", " "), _plain(value))
+    console.print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return os.linesep.join(f"{key}: {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return os.linesep.join(_plain(item) for item in value)
+    return "–" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The report's sentences: what a manager reads first, in plain words, with the counts behind every rate."""
+
+from __future__ import annotations
+
+from inspector.records import Purpose
+from reports.formats import format_interval, format_of, format_rate, plural
+from reports.report_data import ReportData, TruthFigures, YieldFigures
+
+
+def headline_sentence(data: ReportData) -> str:
+    """What happened in this period, in two or three short sentences."""
+    if not data.totals.triggers:
+        return "No part was triggered in this period, so there is nothing to report."
+    counts = data.totals
+    said = [f"{plural(counts.inspected, 'part')} of {counts.triggers:,} triggered {_was(counts.inspected)} inspected"]
+    found = [f"{counts.ok:,} good", f"{counts.ng:,} bad", f"{counts.review:,} uncertain and sent to review"]
+    sentences = [f"{said[0]}: {found[0]}, {found[1]}, {found[2]}."]
+    if counts.not_inspected:
+        sentences.append(f"{plural(counts.not_inspected, 'part')} could not be inspected.")
+    if counts.pending:
+        sentences.append(f"{plural(counts.pending, 'verdict')} {'is' if counts.pending == 1 else 'are'} pending.")
+    if data.truth is not None and data.truth.defective.caught.total:
+        sentences.append(truth_sentence(data.truth))
+    return " ".join(sentences)
+
+
+def truth_sentence(truth: TruthFigures) -> str:
+    """How many of the known defects were caught, and what that cost in good parts."""
+    caught, overkill = truth.defective.caught, truth.overkill
+    return (
+        f"Of {plural(caught.total, 'part')} known to be defective {caught.count:,} "
+        f"{_was(caught.count)} caught and {truth.defective.missed:,} missed; "
+        f"{plural(overkill.count, 'good part')} of {overkill.total:,} {_was(overkill.count)} called bad."
+    )
+
+
+def yield_name(figures: YieldFigures) -> str:
+    """Yield is a word for production; everything else says what it is."""
+    return "Yield" if figures.purpose is Purpose.PRODUCTION else f"{figures.purpose.value.capitalize()} yield"
+
+
+def yield_note(figures: YieldFigures) -> str:
+    """The counts and the interval of a yield."""
+    rate = figures.rate
+    if rate.value is None:
+        return f"no {figures.purpose.value} part was inspected"
+    interval = format_interval(rate)
+    return f"{format_of(rate)} inspected" + (f"; 95 % interval {interval}" if interval else "")
+
+
+def simulated_banner(data: ReportData) -> str | None:
+    """What must be said when parts were simulated."""
+    figures = data.simulated
+    if not figures.counts.triggers:
+        return None
+    return (
+        f"{plural(figures.counts.triggers + figures.superseded, 'simulated part')}: not counted in production yield. "
+        f"Their simulated yield is {format_rate(figures.rate)} ({yield_note(figures)})."
+    )
+
+
+def integrity_sentence(data: ReportData) -> str:
+    """Whether every audit chain holds."""
+    broken = [chain for chain in data.chains if not chain.intact]
+    if not data.chains:
+        return "There is no inspection yet, so there is no audit chain to verify."
+    if broken:
+        return (
+            f"BROKEN at {plural(len(broken), 'station')}: rows were changed or removed outside the program. "
+            "Do not rely on this report before the cause is known."
+        )
+    return f"Verified: every row of {plural(len(data.chains), 'audit chain')} matches its hash and its predecessor."
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
