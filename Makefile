@@ -51,8 +51,10 @@ accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a ta
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python tools/measure_accuracy.py "$(DATA)"
 
-schema: venv ## write inspector/config.schema.json and docs/configuration.md from the models
+schema: venv ## write the JSON Schemas, docs/configuration.md and docs/commands.md from the code
 	$(BIN)/python tools/write_config_reference.py
+	$(BIN)/python tools/write_command_reference.py
+	$(BIN)/python -c 'import pathlib, inspector.mqtt.schema_files as s; s.write_schema_files(pathlib.Path("inspector/mqtt/schemas"))'
 
 lock: venv ## resolve requirements*.lock again
 	@tools/lock_requirements.sh

@@ -1,6 +1,6 @@
 """The entry of every process that the supervisor starts.
 
-    python -m pipelines.child_process KIND CONFIG DATA_DIR [STATION]
+python -m pipelines.child_process KIND CONFIG DATA_DIR [STATION]
 """
 
 from __future__ import annotations

@@ -109,11 +109,12 @@ def fit(
 
 @app.command()
 def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Release a recipe version (NAME@3) for production."""
+    """Release a recipe version (NAME@3) for production; plain NAME releases the latest again."""
     from inspector.detector.recipe_store import RecipeStore
 
     recipes = RecipeStore(resolve_data_dir(data_dir))
-    ref = recipes.release(name)
+    wanted = recipes.resolve(name)
+    ref = recipes.release(wanted.name, wanted.version)
     value = {"recipe": ref.name, "version": ref.version, "sha256": ref.sha256, "released": True}
     answer(as_json, value, lambda console: console.print(f"{ref} is released"))
 

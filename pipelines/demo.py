@@ -40,6 +40,8 @@ SCENE = "board"
 SEED = 7
 GOOD_IMAGES = 20
 WIDTH_PX, HEIGHT_PX = 3840, 2160
+PART_SCALE_MM = 120.0
+"""Width of what the simulated camera sees."""
 DEFECT_RATE = 0.3
 FRAMES_PER_S = 4.0
 PULLED_S = 4.0
@@ -84,7 +86,10 @@ class DemoOutcome:
             ("parts inspected", f"{self.parts} at {self.size}: {verdicts}"),
             ("defective parts", f"{self.defective_parts}: {self.caught} caught (NG or REVIEW), {self.missed} missed"),
             ("by defect", ", ".join(f"{kind} {count}" for kind, count in self.caught_by_kind.items())),
-            ("good parts", f"{self.good_parts}: {self.overkill} called NG (overkill), {self.good_to_review} sent to review"),
+            (
+                "good parts",
+                f"{self.good_parts}: {self.overkill} called NG (overkill), {self.good_to_review} sent to review",
+            ),
             ("verdict latency", f"p50 {self.latency_ms['p50']:.0f} ms, p95 {self.latency_ms['p95']:.0f} ms"),
             ("recipe", f"learned from {GOOD_IMAGES} good photographs in {self.fit_s:.0f} s"),
             ("messages", ", ".join(f"{count} {kind}" for kind, count in sorted(self.messages.items()))),
@@ -99,9 +104,7 @@ class DemoOutcome:
         console.print(table)
 
 
-def run_demo(
-    out: Path, parts: int, *, quiet: bool, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)
-) -> DemoOutcome:
+def run_demo(out: Path, parts: int, *, quiet: bool, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)) -> DemoOutcome:
     """Run the demo into the folder `out`; raises `InspectorError` when the line falls silent or a count is off."""
     started = time.monotonic()
     out = out.resolve()
@@ -161,9 +164,9 @@ def _progress(quiet: bool) -> Progress:
 def _teach(out: Path, size: tuple[int, int], progress: Progress) -> float:
     """Photograph good parts and learn the recipe from them; seconds of the fit."""
     photographing = progress.add_task("photographing good parts", total=GOOD_IMAGES)
-    for number in range(GOOD_IMAGES):
-        write_good_images(out / "good", SCENE, SEED, 1, *size, first_part=number + 1)
-        progress.advance(photographing)
+    write_good_images(
+        out / "good", SCENE, SEED, GOOD_IMAGES, *size, on_image=lambda path: progress.advance(photographing)
+    )
     learning = progress.add_task("learning what good looks like", total=1)
     started = time.monotonic()
     fit_recipe(RECIPE, out / "good", out / "data")
@@ -183,7 +186,7 @@ def _write_config(out: Path, port: int, parts: int, size: tuple[int, int]) -> Pa
         "lot_size": 20,
         "width_px": size[0],
         "height_px": size[1],
-        "mm_per_px": round(192 / size[0], 6),
+        "mm_per_px": round(PART_SCALE_MM / size[0], 6),
         "calibration_id": "simulated",
     }
     station = {

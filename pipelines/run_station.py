@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -25,7 +25,7 @@ from inspector.store.disk import DiskWatch
 from inspector.store.frames import FrameFiles
 from inspector.store.processes import beat, record_camera_health
 from inspector.store.stations import ensure_station
-from inspector.store.triggers import count_accepted, identity_state, open_triggers
+from inspector.store.triggers import AcceptanceState, count_accepted, identity_state, open_triggers
 from pipelines.station_commands import CommandDesk
 from pipelines.station_intake import Gate, Intake, IntakePorts, intake_for
 from pipelines.station_lane import LaneSettings, StationCamera, VerdictLane
@@ -38,7 +38,7 @@ RECIPE_RETRY_S = 2.0
 DRAIN_S = 10.0
 SERVICE_RESTART = "service_restart"
 
-CameraFactory = Callable[[CameraConfig, Callable[[str], Literal["new", "open", "closed"]]], Camera]
+CameraFactory = Callable[[CameraConfig, Callable[[str], AcceptanceState]], Camera]
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,11 @@ def run_station(
             db.close()
 
 
+def _look_up_source(db: Database, station: str, camera: str, identity: str) -> AcceptanceState:
+    """What the store knows of a frame, by the name that `StationCamera.name_source` gave it."""
+    return identity_state(db, station, f"{camera}/{identity}")
+
+
 class _Station:
     """The wiring of one station; `run` reads as the life of the process."""
 
@@ -97,7 +102,7 @@ class _Station:
         self._recipe = self._restore_recipe(RecipeStore(data_dir), settings)
         self._lane = VerdictLane(self._lane_settings, db, FrameFiles(data_dir / "frames"), clock, on_commit)
         self._cameras = [
-            StationCamera(camera, camera_factory(camera, lambda identity: identity_state(db, station, identity)))
+            StationCamera(camera, camera_factory(camera, partial(_look_up_source, db, station, camera.id)))
             for camera in settings.cameras
         ]
         self._intakes = self._make_intakes()
@@ -108,6 +113,7 @@ class _Station:
         self._lane.start()
         try:
             self._recover()
+            self._load_recipe()
             for camera in self._cameras:
                 camera.source.open(count_accepted(self._db, self._station, camera.settings.id))
             for intake in self._intakes.values():
@@ -139,18 +145,19 @@ class _Station:
 
     def _recover(self) -> None:
         """Close the triggers whose frames died with the last process; sources that still have theirs repeat them."""
-        sources = {camera.settings.id: camera.source for camera in self._cameras}
+        cameras = {camera.settings.id: camera for camera in self._cameras}
         for trigger, missing in open_triggers(self._db, self._station):
             for camera_id in missing:
-                source = sources.get(camera_id)
-                identity = trigger.source_identity
-                if source is not None and identity is not None and source.still_has(identity):
+                camera = cameras.get(camera_id)
+                named = trigger.source_identity
+                if camera is not None and named is not None and camera.owns_and_has(named):
                     continue
                 self._lane.commit_uninspected(trigger, camera_id, SERVICE_RESTART)
                 log.warning("lost_at_restart", station=self._station, sequence=trigger.sequence)
 
     def _serve(self, stop: threading.Event) -> None:
-        next_beat = next_health = next_recipe = 0.0
+        next_beat = next_health = 0.0
+        next_recipe = time.monotonic() + RECIPE_RETRY_S
         while not stop.is_set() and not self._is_finished():
             now = time.monotonic()
             if now >= next_recipe and self._recipe.current() is None:

@@ -136,7 +136,8 @@ class StationChannel:
 
     def serve_commands(self) -> None:
         """Commit what came, then acknowledge it. On `StoreError` the rest waits, unacknowledged, in order."""
-        self._commands.extend(self.connection.take_commands())
+        if not self._commands:
+            self._commands.extend(self.connection.take_commands())
         while self._commands:
             self._serve(self._commands[0])
             self.connection.acknowledge(self._commands.popleft())

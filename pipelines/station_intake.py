@@ -128,7 +128,7 @@ class Intake(ABC):
                 part_id_source=captured.part_id_source,
                 lot=captured.lot,
                 attempt=captured.attempt,
-                source_identity=captured.source_identity,
+                source_identity=self._camera.name_source(captured.source_identity),
             )
         )
 
@@ -179,6 +179,7 @@ class NewestIntake(Intake):
     def _take_next(self) -> None:
         captured = self._camera.source.read(READ_TIMEOUT_S / 4 if self._waiting else READ_TIMEOUT_S)
         if "paused" in self._gate.reasons():
+            self._camera.source.take_dropped()  # while paused nothing is a part
             self._waiting = None
             return
         self._give_up_unread(self._camera.source.take_dropped())
@@ -215,6 +216,7 @@ class NewestIntake(Intake):
                 part_id=frame.part_id,
                 part_id_source=frame.part_id_source,
                 lot=frame.lot,
+                source_identity=self._camera.name_source(frame.source_identity),
             )
         )
 

@@ -63,6 +63,15 @@ class StationCamera:
     settings: CameraBase
     source: Camera
 
+    def name_source(self, identity: str | None) -> str | None:
+        """What the source calls a frame, made unique among the cameras of the station."""
+        return None if identity is None else f"{self.settings.id}/{identity}"
+
+    def owns_and_has(self, named: str) -> bool:
+        """Whether a frame named by `name_source` is this camera's and will be delivered again."""
+        own, _, identity = named.partition("/")
+        return own == self.settings.id and self.source.still_has(identity)
+
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:

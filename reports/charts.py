@@ -15,11 +15,11 @@ from markupsafe import Markup, escape
 
 from reports.rates import Rate, VerdictCounts
 
-AXIS_FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0.0)
-"""Where the axis of a yield chart may begin: the highest that leaves every point inside."""
+AXES = ((0.99, 5, 1), (0.98, 4, 1), (0.95, 5, 0), (0.9, 5, 0), (0.8, 4, 0), (0.5, 5, 0), (0.0, 5, 0))
+"""Axes of a yield chart: where it begins, its divisions and the decimals of their labels."""
 
-SEGMENTS = ("ok", "review", "ng", "not_inspected", "pending")
-"""Order of the verdicts in stacked bars, from good to unknown."""
+SEGMENTS = ("ok", "ng", "review", "not_inspected", "pending")
+"""Order of the verdicts in stacked bars."""
 
 MIN_SEGMENT_PX = 4.0
 
@@ -55,11 +55,11 @@ def trend_chart(chart_id: str, points: Sequence[TrendPoint], unit: str, width: i
 
     Pieces without a decided part leave a gap in the line. `what` names the quantity ("Yield", "Simulated yield").
     """
-    upper = _Frame(left=46, right=width - 10, top=14, bottom=178)
-    lower = _Frame(left=46, right=width - 10, top=202, bottom=272)
-    floor = _axis_floor([point.rate for point in points])
+    upper = _Frame(left=50, right=width - 10, top=14, bottom=178)
+    lower = _Frame(left=50, right=width - 10, top=204, bottom=272)
+    floor, divisions, digits = _axis([point.rate for point in points])
     parts = [
-        *_yield_axis(upper, floor),
+        *_yield_axis(upper, floor, divisions, digits),
         *_count_axis(lower, points),
         *_count_bars(lower, points),
         *_yield_marks(upper, points, floor),
@@ -171,25 +171,26 @@ def _svg(
     stretch: bool = False,
     css: str = "chart",
 ) -> Markup:
-    ratio = ' preserveAspectRatio="none"' if stretch else ""
+    ratio = "none" if stretch else "xMinYMid"
     name = escape(chart_id)
     return Markup(
-        f'<svg class="{css}" viewBox="0 0 {width} {height}"{ratio} role="img" '
+        f'<svg class="{css}" viewBox="0 0 {width} {height}" preserveAspectRatio="{ratio}" role="img" '
         f'aria-labelledby="{name}-t {name}-d"><title id="{name}-t">{escape(title)}</title>'
         f'<desc id="{name}-d">{escape(description)}</desc>{"".join(parts)}</svg>'
     )
 
 
-def _axis_floor(rates: Sequence[Rate]) -> float:
-    least = min((rate.value for rate in rates if rate.value is not None), default=0.0)
-    return next(floor for floor in AXIS_FLOORS if least >= floor + (1 - floor) * 0.08 or floor == 0.0)
+def _axis(rates: Sequence[Rate]) -> tuple[float, int, int]:
+    """The axis that begins highest and still leaves every interval inside."""
+    least = min((rate.interval[0] for rate in rates if rate.interval is not None), default=0.0)
+    return next(axis for axis in AXES if least >= axis[0])
 
 
-def _yield_axis(area: _Frame, floor: float) -> list[str]:
+def _yield_axis(area: _Frame, floor: float, divisions: int, digits: int) -> list[str]:
     parts = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for division in range(divisions + 1):
+        share = division / divisions
         value, y = floor + (1 - floor) * share, area.y(share)
-        digits = 0 if math.isclose(value * 100, round(value * 100)) else 2 if floor >= 0.95 else 1
         parts.append(f'<line class="grid" x1="{area.left}" x2="{area.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis end" x="{area.left - 6}" y="{y + 4:.1f}">{value * 100:.{digits}f} %</text>')
     return parts
@@ -239,7 +240,7 @@ def _yield_marks(area: _Frame, points: Sequence[TrendPoint], floor: float) -> li
             continue
         x = area.x((position + 0.5) * slot)
         y = area.y((value - floor) / (1 - floor))
-        low, high = (area.y(max(0.0, (end - floor) / (1 - floor))) for end in interval)
+        low, high = (area.y((end - floor) / (1 - floor)) for end in interval)
         run.append((x, y))
         whiskers.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
         dots.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
@@ -283,7 +284,7 @@ def _describe_trend(points: Sequence[TrendPoint], unit: str, what: str, floor: f
     most, best = max(known, key=lambda item: item[0])
     begin = f" The axis begins at {floor * 100:.0f} %." if floor else ""
     return (
-        f"{what} in {len(known)} of {len(points)} pieces of one {unit} each: lowest {least * 100:.1f} % "
+        f"{what} in {len(known)} of {len(points)} pieces of time: lowest {least * 100:.1f} % "
         f"({worst.label}, {worst.rate.count} of {worst.rate.total}), highest {most * 100:.1f} % "
         f"({best.label}, {best.rate.count} of {best.rate.total}).{begin}"
     )

@@ -73,7 +73,7 @@ def collect_report_data(
     with db.read() as session:
         known = sorted({*stations, *history.known_stations(session)})
         shown = _resolve_period(session, period, site.timezone, context.generated_utc_us)
-        plan = plan_buckets(shown.since_utc_us, shown.until_utc_us, site)
+        plan = plan_buckets(*_trend_ends(session, period, shown), site)
         dispositions = history.latest_dispositions(session, period)
         totals = TotalsTally()
         yields = {purpose: YieldTally(purpose, plan) for purpose in (Purpose.PRODUCTION, Purpose.SIMULATED)}
@@ -120,6 +120,17 @@ def _resolve_period(session: Session, period: HistoryPeriod, timezone: str, now_
         until = max([span[1] + 1 for span in spans] or [now_us])
     until = max(since, until)
     return ReportPeriod(since, until, period.since_utc_us is None, period.until_utc_us is None, timezone)
+
+
+def _trend_ends(session: Session, period: HistoryPeriod, shown: ReportPeriod) -> tuple[int, int]:
+    """The given ends; where they are open, those of the parts."""
+    span = history.trigger_span(session, period)
+    if span is None:
+        return shown.since_utc_us, shown.until_utc_us
+    return (
+        span[0] if shown.since_open else shown.since_utc_us,
+        span[1] + 1 if shown.until_open else shown.until_utc_us,
+    )
 
 
 def _purposes(totals: TotalsTally) -> tuple[PurposeCounts, ...]:

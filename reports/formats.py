@@ -10,6 +10,8 @@ from inspector.clock import to_datetime
 from reports.rates import Rate
 
 NO_VALUE = "–"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+PERCENT = f"{NO_BREAK}%"
 MAX_TEXT = 120
 DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They can make a part id read backwards."""
@@ -23,12 +25,12 @@ def format_count(count: int) -> str:
 def format_share(share: float) -> str:
     """A share as a percentage that never rounds to 0 % or 100 % unless it is exactly that."""
     if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
+        return f"{share * 100:.0f}{PERCENT}"
     for digits in (1, 2, 3, 4):
         text = f"{share * 100:.{digits}f}"
         if float(text) not in (0.0, 100.0):
-            return f"{text} %"
-    return "under 0.0001 %" if share < 0.5 else "over 99.9999 %"
+            return f"{text}{PERCENT}"
+    return f"under 0.0001{PERCENT}" if share < 0.5 else f"over 99.9999{PERCENT}"
 
 
 def format_rate(rate: Rate) -> str:
@@ -47,7 +49,7 @@ def format_interval(rate: Rate) -> str:
     if interval is None or not rate.small:
         return ""
     low, high = interval
-    return f"{low * 100:.1f}–{high * 100:.1f} %"
+    return f"{low * 100:.1f}–{high * 100:.1f}{PERCENT}"
 
 
 def format_score(score: float | None) -> str:
@@ -57,7 +59,7 @@ def format_score(score: float | None) -> str:
 
 def format_ms(value_ms: float | None) -> str:
     """Whole milliseconds."""
-    return NO_VALUE if value_ms is None else f"{value_ms:,.0f} ms"
+    return NO_VALUE if value_ms is None else f"{value_ms:,.0f}{NO_BREAK}ms"
 
 
 def clean_text(text: str, limit: int = MAX_TEXT) -> str:

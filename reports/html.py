@@ -23,10 +23,15 @@ from reports.wording import (
     headline_sentence,
     integrity_sentence,
     simulated_banner,
+    trend_sentence,
     truth_sentence,
+    yield_basis,
     yield_name,
     yield_note,
 )
+
+FIRST_SUSPECTS = 12
+"""Pictured at once; the others open on demand."""
 
 WIDE_CHART_PX, NARROW_CHART_PX = 960, 340
 TERMS = (("ok", "OK"), ("ng", "NG"), ("review", "REVIEW"), ("not_inspected", "NOT INSPECTED"), ("pending", "pending"))
@@ -47,6 +52,8 @@ def render_report(data: ReportData) -> str:
         sum_terms=_sum_terms(data),
         contents=_contents(data),
         trend_name=yield_name(data.headline),
+        trend_sentence=trend_sentence(data),
+        yield_basis=yield_basis(data.headline),
         trend_wide=_trend(data, "trend-wide", WIDE_CHART_PX),
         trend_narrow=_trend(data, "trend-narrow", NARROW_CHART_PX),
         tables=build_tables(data, clock),
@@ -54,6 +61,7 @@ def render_report(data: ReportData) -> str:
         missed=[_missed_card(*item, clock) for item in enumerate(data.truth.missed)] if data.truth else [],
         missed_more=_missed_more(data),
         suspects=[_suspect_card(part, clock) for part in data.suspects],
+        first_suspects=FIRST_SUSPECTS,
         suspects_note=_suspects_note(data),
         removed_note=_removed_note(data),
         integrity=_integrity(data),
@@ -88,7 +96,7 @@ def _banners(data: ReportData) -> list[dict[str, str]]:
 
 def _cards(data: ReportData) -> list[dict[str, str]]:
     counts, figures = data.totals, data.headline
-    share = "{} of inspected".format
+    share = "{} of all inspected".format
     return [
         {
             "tone": "accent",

@@ -10,6 +10,7 @@ from inspector.records import Purpose
 from reports import charts
 from reports.formats import (
     NO_VALUE,
+    PERCENT,
     SiteClock,
     clean_text,
     format_count,
@@ -69,6 +70,7 @@ def build_tables(data: ReportData, clock: SiteClock) -> dict[str, Table | None]:
     return {
         "trend": _trend(data),
         "truth": _truth(data),
+        "good_parts": _good_parts(data),
         "names": _names(data),
         "not_inspected": _not_inspected(data),
         "stations": _stations(data),
@@ -83,7 +85,7 @@ def build_tables(data: ReportData, clock: SiteClock) -> dict[str, Table | None]:
 def rate_cell(rate: Rate) -> Cell:
     """A percentage with its counts, and its interval where they are small."""
     interval = format_interval(rate)
-    note = format_of(rate) + (f"; 95 % {interval}" if interval else "")
+    note = format_of(rate) + (f"\n95{PERCENT}: {interval}" if interval else "")
     return Cell(format_rate(rate), note if rate.total else "none")
 
 
@@ -112,27 +114,27 @@ def _trend(data: ReportData) -> Table | None:
 
 
 def _truth(data: ReportData) -> Table | None:
-    truth = data.truth
-    if truth is None:
+    if data.truth is None:
         return None
-    heads = _heads(
-        "Truth", "Stopped: NG", "Stopped: REVIEW", "Passed: OK", "Not inspected", "Right", "Found in place", numbers=6
-    )
-    rows = [_row(*_kind_cells(clean_text(kind.kind), kind)) for kind in truth.by_kind]
-    rows.append(_row(*_kind_cells("All defective parts", truth.defective), total=True))
-    good = truth.good
-    passed = rate_cell(Rate(good.ok, good.inspected))
-    cells = [format_count(value) for value in (good.review, good.ok, good.not_inspected)]
-    overkill = Cell(format_count(good.ng), f"overkill {format_rate(truth.overkill)}")
-    rows.append(_row("Good parts", overkill, *cells, passed, NO_VALUE))
-    return Table("Parts by what is truly wrong with them; a part with two kinds counts in both rows", heads, rows)
+    heads = _heads("Defect", "NG", "REVIEW", "Missed (OK)", "Not inspected", "Caught", "Found in place", numbers=6)
+    rows = [_row(*_kind_cells(clean_text(kind.kind), kind)) for kind in data.truth.by_kind]
+    rows.append(_row(*_kind_cells("All defective parts", data.truth.defective), total=True))
+    return Table("Defective parts by kind; a part with two kinds stands in both rows and once in the sum", heads, rows)
 
 
 def _kind_cells(name: str, outcome: KindOutcome) -> list[Cell | str]:
-    missed = Cell(format_count(outcome.missed), "missed" if outcome.missed else "")
-    counts = (format_count(outcome.ng), format_count(outcome.review))
-    located = rate_cell(outcome.located)
-    return [name, *counts, missed, format_count(outcome.not_inspected), rate_cell(outcome.caught), located]
+    counts = (outcome.ng, outcome.review, outcome.missed, outcome.not_inspected)
+    return [name, *(format_count(count) for count in counts), rate_cell(outcome.caught), rate_cell(outcome.located)]
+
+
+def _good_parts(data: ReportData) -> Table | None:
+    if data.truth is None:
+        return None
+    good = data.truth.good
+    counts = (good.ok, good.review, good.ng, good.not_inspected)
+    heads = _heads("Good parts", "OK", "REVIEW", "NG", "Not inspected", "Overkill", numbers=5)
+    row = _row("Without defect", *(format_count(count) for count in counts), rate_cell(data.truth.overkill))
+    return Table("Parts without any defect", heads, [row])
 
 
 def _names(data: ReportData) -> Table | None:
@@ -207,7 +209,9 @@ def _timing(data: ReportData) -> Table:
         for item in data.stations
     ]
     rows.append(_row("All stations", "", rate_cell(data.late), "", "", "", total=True))
-    heads = _heads("Station", "Deadline", "Late verdicts", "Half within", "95 % within", "99 % within", numbers=5)
+    heads = _heads(
+        "Station", "Deadline", "Late verdicts", "Half within", f"95{PERCENT} within", f"99{PERCENT} within", numbers=5
+    )
     return Table("From picture to verdict", heads, rows)
 
 
@@ -216,7 +220,7 @@ def _recipes(data: ReportData, clock: SiteClock) -> Table | None:
         return None
     rows = []
     for use in data.recipes:
-        sha256 = f"SHA-256 {use.recipe_sha256[:HASH_PREFIX]}…" if use.recipe_sha256 else "no recipe was involved"
+        sha256 = f"SHA-256 {use.recipe_sha256[:HASH_PREFIX]}…" if use.recipe_sha256 else "nothing was scored"
         program = Cell(use.software_version, f"configuration {use.config_sha256[:HASH_PREFIX]}…")
         span = Cell(clock.minute(use.first_utc_us), f"to {clock.minute(use.last_utc_us)}")
         recipe = Cell(use.recipe, sha256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
@@ -20,13 +20,13 @@ INSPECTED = frozenset({VerdictKind.OK, VerdictKind.NG, VerdictKind.REVIEW})
 class TotalsTally:
     """Triggers by verdict (None: pending), and late ones among the decided."""
 
-    stations: dict[str, Counter[VerdictKind | None]] = field(default_factory=dict)
-    purposes: dict[Purpose, Counter[VerdictKind | None]] = field(default_factory=dict)
+    stations: defaultdict[str, Counter[VerdictKind | None]] = field(default_factory=lambda: defaultdict(Counter))
+    purposes: defaultdict[Purpose, Counter[VerdictKind | None]] = field(default_factory=lambda: defaultdict(Counter))
     late: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: TriggerOutcome) -> None:
-        self.stations.setdefault(outcome.station, Counter())[outcome.verdict] += 1
-        self.purposes.setdefault(outcome.purpose, Counter())[outcome.verdict] += 1
+        self.stations[outcome.station][outcome.verdict] += 1
+        self.purposes[outcome.purpose][outcome.verdict] += 1
         if outcome.late and outcome.verdict is not None:
             self.late[outcome.station] += 1
 
@@ -44,7 +44,7 @@ class YieldTally:
     purpose: Purpose
     plan: BucketPlan
     counts: Counter[VerdictKind | None] = field(default_factory=Counter)
-    pieces: dict[int, Counter[VerdictKind | None]] = field(default_factory=dict)
+    pieces: defaultdict[int, Counter[VerdictKind | None]] = field(default_factory=lambda: defaultdict(Counter))
     superseded: int = 0
     changed: int = 0
 
@@ -57,7 +57,7 @@ class YieldTally:
         self.counts[truth] += 1
         position = self.plan.find(outcome.accepted_utc_us)
         if position is not None:
-            self.pieces.setdefault(position, Counter())[truth] += 1
+            self.pieces[position][truth] += 1
 
     def figures(self) -> YieldFigures:
         return YieldFigures(

@@ -95,9 +95,10 @@ def _shifts(since_us: int, until_us: int, site: SiteConfig) -> tuple[Bucket, ...
     while begin < until_us:
         shift = shift_at(site, to_datetime(begin))
         day = shift.start_utc.astimezone(zone)
-        name = clean_text(shift.name)
+        date_text = f"{day.day} {day:%b}"
         start, begin = to_utc_us(shift.start_utc), to_utc_us(shift.end_utc)
-        buckets.append(Bucket(start, begin, f"{day:%a} {day.day} {day:%b} {name}", f"{day.day} {day:%b}"))
+        label = f"{day:%a} {date_text} {clean_text(shift.name)}"
+        buckets.append(Bucket(start, begin, label, f"{date_text} {clean_text(shift.name, 6)}"))
     return tuple(buckets)
 
 

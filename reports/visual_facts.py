@@ -73,7 +73,7 @@ def format_scores(score: float | None, thresholds: Thresholds | None) -> tuple[s
     for digits in range(3, 10):
         if len({_digits(value, digits) for value in known}) == len(known):
             break
-    texts = ["–" if value is None else _digits(value, digits) for value in values]
+    texts = ["-" if value is None else _digits(value, digits) for value in values]
     return texts[0], texts[1], texts[2]
 
 
@@ -90,17 +90,17 @@ def format_time(utc_us: int, timezone: str) -> str:
 
 
 def format_size(box: BoxPx, mm_per_px: float | None) -> str:
-    """Width × height of a region, in millimetres where the camera is calibrated."""
+    """Width x height of a region, in millimetres where the camera is calibrated."""
     width, height = box[2] - box[0], box[3] - box[1]
     if mm_per_px is None:
-        return f"{width} × {height} px"
-    return f"{_digits(width * mm_per_px, 2)} × {_digits(height * mm_per_px, 2)} mm"
+        return f"{width} x {height} px"
+    return f"{_millimetres(width * mm_per_px)} x {_millimetres(height * mm_per_px)} mm"
 
 
 def format_scale(scale: float) -> str:
     """How large something is shown against the camera's pixels: above 100 % there are invented pixels."""
     percent = max(1, round(scale * 100))
-    return f"enlarged to {percent} %" if percent > 100 else f"shown at {percent} %"
+    return f"enlarged to {percent}%" if percent > 100 else f"shown at {percent}%"
 
 
 def explain_verdict(facts: VisualFacts) -> str:
@@ -115,6 +115,11 @@ def explain_verdict(facts: VisualFacts) -> str:
     if facts.verdict is VerdictKind.REVIEW:
         return f"score {score} lies between the thresholds {review} and {ng}{where}"
     return f"score {score} is below the review threshold {review}" if facts.score is not None else "nothing was scored"
+
+
+def _millimetres(value: float) -> str:
+    """Two significant digits, never in scientific notation."""
+    return f"{value:.0f}" if value >= 10 else f"{value:#.2g}" if value >= 0.01 else f"{value:.6f}"
 
 
 def _digits(value: float, digits: int) -> str:

@@ -15,12 +15,12 @@ from reports.visual_facts import (
     format_scores,
     format_time,
 )
-from reports.visual_plan import CARD, INK, MUTED, PAPER, WHITE, Gauge, PlanBuilder
+from reports.visual_plan import CARD, MUTED, PAPER, WHITE, Gauge, PlanBuilder
 
 VERDICT_COLOURS: dict[VerdictKind, tuple[Colour, Colour]] = {
     VerdictKind.OK: ((22, 112, 58), WHITE),
     VerdictKind.NG: ((190, 18, 40), WHITE),
-    VerdictKind.REVIEW: ((250, 176, 20), INK),
+    VerdictKind.REVIEW: ((176, 84, 0), WHITE),
     VerdictKind.NOT_INSPECTED: ((82, 91, 104), WHITE),
 }
 """Background and text of the verdict block."""
@@ -75,12 +75,12 @@ def _plan_facts(builder: PlanBuilder, facts: VisualFacts, box: BoxPx) -> None:
     """Four rows of two labelled values."""
     attempt = str(facts.attempt) if facts.purpose == "production" else f"{facts.attempt} ({facts.purpose})"
     left = (
-        ("part", "Part", facts.part_id or "–"),
-        ("recipe", "Recipe", facts.recipe or "–"),
+        ("part_id", "Part", facts.part_id or "-"),
+        ("recipe", "Recipe", facts.recipe or "-"),
         ("station", "Station", facts.station),
         ("time", "Time", format_time(facts.decided_utc_us, facts.timezone)),
     )
-    right = (("lot", "Lot", facts.lot or "–"), ("attempt", "Attempt", attempt), ("camera", "Camera", facts.camera))
+    right = (("lot", "Lot", facts.lot or "-"), ("attempt", "Attempt", attempt), ("camera", "Camera", facts.camera))
     gap = builder.px(PAD)
     middle = box[0] + round((box[2] - box[0]) * 0.57)
     for column, x0, x1 in ((left, box[0], middle - gap), (right, middle, box[2])):
@@ -88,7 +88,7 @@ def _plan_facts(builder: PlanBuilder, facts: VisualFacts, box: BoxPx) -> None:
             y = box[1] + row * builder.px(ROW)
             value_x = x0 + builder.px(LABEL_WIDTH)
             builder.add_text(f"label_{name}", "header", label, (x0, y), builder.px(LABEL_WIDTH - 6), 15, colour=MUTED)
-            builder.add_text(name, "header", value, (value_x, y), x1 - value_x, 15, bold=name == "part")
+            builder.add_text(name, "header", value, (value_x, y), x1 - value_x, 15, bold=name == "part_id")
 
 
 def _plan_gauge(builder: PlanBuilder, facts: VisualFacts, box: BoxPx) -> Gauge | None:
@@ -125,18 +125,24 @@ def _gauge_shares(score: float, thresholds: Thresholds) -> tuple[float, float, f
 def plan_footer(builder: PlanBuilder, facts: VisualFacts, method: str | None, box: BoxPx) -> None:
     """The line at the bottom: what is generated, and which inspection this is."""
     builder.add_box("footer", "canvas", box, PAPER)
-    reference = f"inspection {facts.inspection_id}"
-    width = min(builder.width_px(reference, 13) + 2, (box[2] - box[0]) // 3)
-    room = box[2] - box[0] - 2 * builder.px(PAD)
+    label, pad = "inspection", builder.px(PAD)
+    label_width, id_width = builder.width_px(label, 13) + 2, builder.width_px(facts.inspection_id, 13) + 2
+    id_width = min(id_width, (box[2] - box[0]) // 3)
+    id_x = box[2] - pad - id_width
+    label_x = id_x - builder.px(6) - label_width
     y = box[1] + (box[3] - box[1] - builder.line_px(13)) // 2
     if method is None:
-        note = "Nothing here is generated: all pictures are the camera’s."
+        note = "Nothing here is generated: all pictures are the camera's."
     else:
-        note = f"GENERATED = not a photograph: the same place without a defect, {METHOD_MEANINGS.get(method, method)}."
-    x, note_room = box[0] + builder.px(PAD), room - width - builder.px(PAD)
-    builder.add_text("generated_note", "footer", note, (x, y), note_room, 13, colour=MUTED, background=PAPER)
-    at = (x + room - width, y)
-    builder.add_text("inspection", "footer", reference, at, width, 13, colour=MUTED, background=PAPER, align="right")
+        meaning = METHOD_MEANINGS.get(method, method)
+        note = f"GENERATED = not a photograph: the same place without a defect, {meaning}."
+    x = box[0] + pad
+    for name, text, at, room in (
+        ("generated_note", note, (x, y), label_x - pad - x),
+        ("label_inspection", label, (label_x, y), label_width),
+        ("inspection_id", facts.inspection_id, (id_x, y), id_width),
+    ):
+        builder.add_text(name, "footer", text, at, room, 13, colour=MUTED, background=PAPER)
 
 
 def footer_height_px(builder: PlanBuilder) -> int:

@@ -109,7 +109,7 @@ def _plan_lines(
     px = builder.px
     x, room = card[0] + px(CARD_PAD), card[2] - card[0] - 2 * px(CARD_PAD)
     y = top + px(2)
-    size = f"frame {frame_size[0]} × {frame_size[1]} px, {format_scale(scale)}"
+    size = f"frame {frame_size[0]} x {frame_size[1]} px, {format_scale(scale)}"
     y = builder.add_text("frame_size", "part_card", size, (x, y), room, 13, colour=MUTED)
     more = len(facts.regions) - len(facts.shown_regions())
     if more:

@@ -79,8 +79,8 @@ def _plan_title(builder: PlanBuilder, facts: VisualFacts, number: int, card: Box
         return
     room = card[2] - px(CARD_PAD) - title_x
     line_y = builder.add_text(f"{name}_name_1", name, region.name, (title_x, y - px(3)), room, 15, bold=True)
-    for key, line in (("score", " · ".join(details[:2])), ("scale", details[2])):
-        line_y = builder.add_text(f"{name}_{key}", name, line, (title_x, line_y - px(1)), room, 13, colour=MUTED)
+    for key, line in (("score", ", ".join(details[:2])), ("scale", details[2])):
+        line_y = builder.add_text(f"{name}_{key}", name, line, (title_x, line_y), room, 13, colour=MUTED)
 
 
 def _plan_tile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspector.records import Purpose
-from reports.formats import format_interval, format_of, format_rate, plural
+from reports.formats import PERCENT, format_interval, format_rate, plural
 from reports.report_data import ReportData, TruthFigures, YieldFigures
 
 
@@ -28,9 +28,9 @@ def truth_sentence(truth: TruthFigures) -> str:
     """How many of the known defects were caught, and what that cost in good parts."""
     caught, overkill = truth.defective.caught, truth.overkill
     return (
-        f"Of {plural(caught.total, 'part')} known to be defective {caught.count:,} "
+        f"Of {plural(caught.total, 'part')} known to be defective, {caught.count:,} "
         f"{_was(caught.count)} caught and {truth.defective.missed:,} missed; "
-        f"{plural(overkill.count, 'good part')} of {overkill.total:,} {_was(overkill.count)} called bad."
+        f"{overkill.count:,} of {plural(overkill.total, 'good part')} {_was(overkill.count)} called bad."
     )
 
 
@@ -45,7 +45,18 @@ def yield_note(figures: YieldFigures) -> str:
     if rate.value is None:
         return f"no {figures.purpose.value} part was inspected"
     interval = format_interval(rate)
-    return f"{format_of(rate)} inspected" + (f"; 95 % interval {interval}" if interval else "")
+    counted = f"{rate.count:,} good of {rate.total:,} {figures.purpose.value} parts inspected"
+    return counted + (f"; 95{PERCENT} interval {interval}" if interval else "")
+
+
+def yield_basis(figures: YieldFigures) -> str:
+    """Why the yield may differ from the verdicts: changed truths and repeated attempts; empty when neither."""
+    said = []
+    if figures.changed:
+        said.append(f"{plural(figures.changed, 'verdict')} {_was(figures.changed)} changed by a review or an opinion.")
+    if figures.superseded:
+        said.append(f"{plural(figures.superseded, 'attempt')} {_was(figures.superseded)} replaced by another attempt.")
+    return " ".join(said)
 
 
 def simulated_banner(data: ReportData) -> str | None:
@@ -70,6 +81,17 @@ def integrity_sentence(data: ReportData) -> str:
             "Do not rely on this report before the cause is known."
         )
     return f"Verified: every row of {plural(len(data.chains), 'audit chain')} matches its hash and its predecessor."
+
+
+def trend_sentence(data: ReportData) -> str:
+    """What a point of the trend is."""
+    unit = data.trend.unit
+    span = unit if unit[0].isdigit() else f"one {unit}"
+    shift = " of the site's shift table" if unit == "shift" else ""
+    return (
+        f"Each point covers {span}{shift}; the line through it is its 95{PERCENT} interval, longer where there are "
+        "fewer parts. The bars below show the parts by their current truth."
+    )
 
 
 def _was(count: int) -> str:

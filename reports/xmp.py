@@ -8,6 +8,7 @@ and a picture with drawings but nothing generated is `composite`.
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
@@ -24,6 +25,9 @@ NAMESPACES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "insp": "https://line-inspector.example/ns/evidence/1.0/",
 }
+JPEG_START = b"\xff\xd8"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_KEYWORD = b"XML:com.adobe.xmp\x00\x00\x00\x00\x00"
 JPEG_MARKER = b"http://ns.adobe.com/xap/1.0/\x00"
 MAX_PACKET_BYTES = 65_000
 MAX_TEXT = 2000
@@ -79,17 +83,35 @@ def write_packet(origin: PictureOrigin) -> bytes:
     ).encode()
 
 
-def embed_packet(jpeg: bytes, packet: bytes) -> bytes:
-    """The same JPEG with the packet in an APP1 segment after its header; no pixel is touched."""
+def embed_packet(picture: bytes, packet: bytes) -> bytes:
+    """The same JPEG or PNG with the packet right after its header; no pixel is touched.
+
+    Raises `ImageUnsupportedError` for anything else.
+    """
+    if picture[:2] == JPEG_START:
+        return _embed_in_jpeg(picture, packet)
+    if picture[: len(PNG_START)] == PNG_START:
+        return _embed_in_png(picture, packet)
+    raise ImageUnsupportedError("XMP is embedded in JPEG and PNG only")
+
+
+def _embed_in_jpeg(jpeg: bytes, packet: bytes) -> bytes:
+    """An APP1 segment, behind the JFIF header where there is one (XMP specification, part 3)."""
     if len(packet) > MAX_PACKET_BYTES:
         raise ValueError(f"XMP packet of {len(packet)} bytes does not fit one JPEG segment")
-    if jpeg[:2] != b"\xff\xd8":
-        raise ImageUnsupportedError("not a JPEG: it does not begin with FFD8")
     at = 2
     if jpeg[2:4] == b"\xff\xe0":
         at += 2 + int(struct.unpack_from(">H", jpeg, 4)[0])
     segment = JPEG_MARKER + packet
     return jpeg[:at] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[at:]
+
+
+def _embed_in_png(png: bytes, packet: bytes) -> bytes:
+    """An uncompressed iTXt chunk behind IHDR (XMP specification, part 3)."""
+    chunk = b"iTXt" + PNG_KEYWORD + packet
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    at = len(PNG_START) + 25
+    return png[:at] + framed + png[at:]
 
 
 def read_packet(packet: bytes) -> dict[str, str]:

@@ -72,16 +72,20 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console said since the last call: errors, warnings, violations of the content policy."""
-        return [str(entry["message"]) for entry in self.driver.get_log("browser")]
+        return [str(entry["message"]) for entry in self._log("browser")]
 
     def requested(self) -> list[str]:
         """Every address that the page asked for since the last call, data: left out."""
         found = []
-        for entry in self.driver.get_log("performance"):
+        for entry in self._log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 found.append(str(message["params"]["request"]["url"]))
         return [url for url in found if not url.startswith("data:")]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
+        return entries
 
     def picture(self, path: Path) -> None:
         """The whole page as PNG."""

@@ -58,9 +58,10 @@ class Subscriber:
         )
         if user is not None:
             self._client.username_pw_set(*user)
-        self._client.reconnect_delay_set(0.05, 0.2)
-        self._client.on_connect = lambda *_: self._client.subscribe(self._filter, qos=1)
+        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]  # seconds as float work
+        self._client.on_connect = self._subscribe
         self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_disconnect = lambda *_: self._ready.clear()
         self._client.on_message = self._keep
 
     def __enter__(self) -> Self:
@@ -72,13 +73,17 @@ class Subscriber:
         else:
             self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
-        if not self._ready.wait(DEADLINE_S):
-            raise TimeoutError("the subscriber was not connected")
+        self.wait_connected()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    def wait_connected(self) -> None:
+        """Until it is subscribed again; a broker that is killed while it is away forgets what it kept for it."""
+        if not self._ready.wait(DEADLINE_S):
+            raise TimeoutError("the subscriber was not connected")
 
     def seen(self, suffix: str = "") -> list[Seen]:
         """What arrived so far on topics that end so."""
@@ -115,6 +120,9 @@ class Subscriber:
                 properties.CorrelationData = correlation
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self._client.publish(topic, raw, 1, retain, properties).wait_for_publish(DEADLINE_S)
+
+    def _subscribe(self, client: paho.Client, *_: Any) -> None:
+        client.subscribe(self._filter, qos=1)
 
     def _keep(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", None)

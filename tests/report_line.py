@@ -124,11 +124,13 @@ class RecordedLine:
         late: bool = False,
         truth: dict[str, Any] | None = None,
         keep_frame: BgrImage | None = None,
+        frame_size: tuple[int, int] = (640, 360),
+        box: BoxPx = BOX,
         recipe: RecipeRef | None = RECIPE,
     ) -> Inspection:
         """Commit the verdict of one camera for a trigger; NG and REVIEW owe evidence."""
         scored = kind is not NOT_INSPECTED
-        detections = tuple(Detection(BOX, 1.0 - 0.1 * rank, name, 900) for rank, name in enumerate(names))
+        detections = tuple(Detection(box, 1.0 - 0.1 * rank, name, 900) for rank, name in enumerate(names))
         given = tuple(reasons) or (("no_frame: none came",) if kind is NOT_INSPECTED else ())
         value = SCORES[kind] if score is None else score
         verdict = Verdict(kind, value if scored else None, THRESHOLDS if scored else None, detections, given)
@@ -145,8 +147,8 @@ class RecordedLine:
             recipe=recipe if scored else None,
             captured_utc_us=trigger.accepted_utc_us,
             frame_sha256="ef" * 32 if scored else None,
-            frame_width_px=640 if scored else None,
-            frame_height_px=360 if scored else None,
+            frame_width_px=frame_size[0] if scored else None,
+            frame_height_px=frame_size[1] if scored else None,
             frame_key=key,
             late=late,
             timings_ms={"capture_to_decision": 60.0 + self.parts % 50} if scored else {},

@@ -124,7 +124,7 @@ def write_slowly(path: str, content: bytes, pause_s: float) -> None:
             time.sleep(pause_s)
 
 
-@pytest.mark.parametrize("pause_s", [0.03, 0.2])
+@pytest.mark.parametrize("pause_s", [0.03, 0.13])
 def test_a_file_written_slowly_is_taken_when_it_is_complete(folder: Path, open_camera: Open, pause_s: float) -> None:
     """Whether the writer's pauses are shorter or longer than settle_s, half a picture is never delivered."""
     camera = open_camera()
@@ -556,6 +556,15 @@ def test_command_takes_the_next_file_only(folder: Path, open_camera: Open) -> No
     (folder / "uncommanded.jpg").write_bytes(jpeg(2))
     assert camera.read(0.3) is None
     assert names_in(folder) == ["commanded.jpg", "done/before.jpg", "done/uncommanded.jpg"]
+
+
+def test_a_broken_file_that_nobody_commanded_is_no_trigger(folder: Path, open_camera: Open) -> None:
+    """It is set aside with its reason, and the sums do not get a part that was never announced."""
+    camera = open_camera(trigger=CommandTrigger())
+    assert camera.read(0.05) is None
+    (folder / "moving.gif").write_bytes(animated("GIF"))
+    assert camera.read(0.4) is None
+    assert names_in(folder) == ["failed/moving.gif", "failed/moving.gif.reason.txt"]
 
 
 def test_part_present_looks_at_the_pixels_of_files(folder: Path, open_camera: Open, ledger: Ledger) -> None:

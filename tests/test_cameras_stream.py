@@ -340,7 +340,7 @@ class MjpegServer:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Connection)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/video.mjpg"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -471,9 +471,10 @@ def test_a_silent_server_is_noticed(open_camera: Open, mjpeg_server: MjpegServer
 
 @rtsp
 @needs_rtsp
-def test_rtsp_frames_arrive(open_camera: Open, rtsp_server: RtspServer) -> None:
-    """A real RTSP server's frames, with their health."""
-    camera = open_camera(rtsp_server.url)
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_frames_arrive(open_camera: Open, rtsp_server: RtspServer, transport: str) -> None:
+    """A real RTSP server's frames over either transport, with their health."""
+    camera = open_camera(rtsp_server.url, rtsp_transport=transport)
     for _ in range(10):
         frame = read_frame(camera)
     assert frame.pixels is not None and frame.pixels.shape == (240, 320, 3)
@@ -505,7 +506,7 @@ def test_an_rtsp_server_that_dies_and_returns(open_camera: Open, rtsp_server: Rt
 @needs_rtsp
 def test_an_rtsp_server_that_hangs_is_noticed(open_camera: Open, rtsp_server: RtspServer) -> None:
     """A server stopped in its tracks keeps the connection open; the decoder is killed, replaced, and recovers."""
-    camera = open_camera(rtsp_server.url, stall_s=0.8, open_timeout_s=4.0)
+    camera = open_camera(rtsp_server.url, stall_s=0.8, open_timeout_s=3.0)
     read_frame(camera)
     first = camera.decoder_pid
     rtsp_server.send(signal.SIGSTOP)

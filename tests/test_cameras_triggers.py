@@ -10,7 +10,7 @@ from inspector.cameras.triggers import TriggerGate, make_gate
 from inspector.config import CommandTrigger, EveryFrameTrigger, IntervalTrigger, PartPresentTrigger
 from inspector.records import BgrImage
 
-WIDTH, HEIGHT = 320, 180
+WIDTH, HEIGHT = 192, 108
 
 
 class Clock:
@@ -27,13 +27,16 @@ class Belt:
     """A station seen by a noisy camera: an empty belt, and a bright part with its left edge at `x`."""
 
     def __init__(self) -> None:
-        self._noise = np.random.default_rng(3)
+        self._dice = np.random.default_rng(3)
+        self._noise = self._dice.normal(0.0, 6.0, (2 * HEIGHT, 2 * WIDTH, 3)).astype(np.float32)
 
     def show(self, x: int | None, light: float = 60.0) -> BgrImage:
+        """`x` is in units of a belt 320 wide."""
         picture = np.full((HEIGHT, WIDTH, 3), light, np.float32)
         if x is not None:
-            cv2.rectangle(picture, (x, 30), (x + 160, 150), (200.0, 200.0, 200.0), -1)
-        noisy = picture + self._noise.normal(0.0, 6.0, picture.shape)
+            cv2.rectangle(picture, (x * WIDTH // 320, 18), ((x + 160) * WIDTH // 320, 90), (200.0, 200.0, 200.0), -1)
+        top, left = self._dice.integers(0, HEIGHT), self._dice.integers(0, WIDTH)
+        noisy = picture + self._noise[top : top + HEIGHT, left : left + WIDTH]
         return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 

@@ -257,8 +257,8 @@ def test_command_is_acknowledged_only_after_its_commit(broker: Mosquitto, db: Da
     assert [(command.request_id, command.arguments) for command in commands] == [("r-9", {"part_id": "P1"})]
 
 
-def test_full_disk_delays_a_command_and_loses_none(broker: Mosquitto, db: Database) -> None:
-    """While nothing can be written the command stays unacknowledged; afterwards it is committed."""
+def test_busy_database_delays_a_command_and_loses_none(broker: Mosquitto, db: Database) -> None:
+    """While another process holds the write lock the command stays unacknowledged; afterwards it is committed."""
     with (
         Subscriber(broker.port, f"{ROOT}/#") as observer,
         connected_delivery(make_config(broker.port), db, observer),

@@ -220,7 +220,7 @@ def test_frames_a_source_still_has_are_repeated_not_given_up(data_dir: Path) -> 
             cameras=("top",),
             accepted_utc_us=utc_now_us(),
             purpose=Purpose.PRODUCTION,
-            source_identity="file-1",
+            source_identity="top/file-1",
         )
         with running(live_plant(backpressure="block"), data_dir, **with_camera(camera)):
             camera.push(jpeg_part(1), source_identity="file-1")

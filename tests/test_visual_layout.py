@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspector.records import BoxPx, Thresholds, VerdictKind
@@ -163,7 +163,7 @@ def any_facts(draw: st.DrawFn) -> tuple[VisualFacts, tuple[int, int]]:
     return facts, (width, height)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(case=any_facts(), method=st.sampled_from(["paste", "telea", None]))
 def test_any_facts_are_planned_soundly(
     case: tuple[VisualFacts, tuple[int, int]], method: str | None, fonts: FontSet
@@ -198,7 +198,7 @@ def test_four_regions_fit_without_growing(size: tuple[int, int], count: int, fon
 def test_long_ids_are_shortened_in_the_middle(fonts: FontSet) -> None:
     """Both ends of a long part id stay readable."""
     facts = replace(FACTS, part_id="BEGIN-" + "0" * 200 + "-FINISH")
-    (shown,) = [text.text for text in plan_visual(facts, (1280, 720), None, fonts).texts if text.name == "part"]
+    (shown,) = [text.text for text in plan_visual(facts, (1280, 720), None, fonts).texts if text.name == "part_id"]
     assert shown.startswith("BEGIN-0")
     assert shown.endswith("0-FINISH")
     assert "…" in shown
@@ -225,7 +225,7 @@ def test_a_score_next_to_a_threshold_is_written_out() -> None:
     """0.61999 must not look like 0.62, or the verdict seems wrong."""
     assert format_scores(0.61999, Thresholds(0.41, 0.62)) == ("0.61999", "0.41", "0.62")
     assert format_scores(0.87312, Thresholds(0.41, 0.62)) == ("0.873", "0.41", "0.62")
-    assert format_scores(None, None) == ("–", "–", "–")
+    assert format_scores(None, None) == ("-", "-", "-")
 
 
 @pytest.mark.parametrize(

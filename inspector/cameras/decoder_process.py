@@ -24,7 +24,7 @@ from inspector.cameras.stream_decoder import PACKET_BYTES, SLOTS, DecoderTask
 from inspector.records import BgrImage
 
 LONGEST_LAST_WORDS = 200
-LONGEST_STDERR_TAIL = 4096
+LONGEST_OUTPUT_TAIL = 4096
 SHORTEST_SECRET = 4
 """Shorter user names and passwords would be found inside ordinary words; they are removed with the URL's user info."""
 
@@ -57,19 +57,19 @@ class DecoderProcess:
         self._closed = False
         self._held = 0
         self._frames: np.ndarray[Any, np.dtype[np.uint8]] | None = None
-        self._stderr_tail = b""
+        self._output_tail = b""
         self._memory_fd = os.memfd_create("inspector-frames")
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stderr_fd, their_stderr = os.pipe2(os.O_CLOEXEC)
+        self._output_fd, their_output = os.pipe2(os.O_CLOEXEC)
         try:
             self._link.send(task.to_packet())
-            self._process = _start_script((theirs.fileno(), self._memory_fd), their_stderr)
+            self._process = _start_script((theirs.fileno(), self._memory_fd), their_output)
         except BaseException:
             self._close()
             raise
         finally:
             theirs.close()
-            os.close(their_stderr)
+            os.close(their_output)
 
     @property
     def pid(self) -> int:
@@ -77,9 +77,9 @@ class DecoderProcess:
 
     @property
     def last_words(self) -> str:
-        """The last line that the decoder's libraries wrote to stderr since the last message, without credentials."""
-        self._drain_stderr()
-        lines = [line for line in self._stderr_tail.decode("utf-8", "replace").splitlines() if line.strip()]
+        """The last line that the decoder's libraries wrote since the last frame, without credentials."""
+        self._drain_output()
+        lines = [line for line in self._output_tail.decode("utf-8", "replace").splitlines() if line.strip()]
         return _without_credentials(lines[-1], self._secrets) if lines else ""
 
     @property
@@ -90,23 +90,14 @@ class DecoderProcess:
     def receive(self, timeout_s: float) -> dict[str, Any] | HeldFrame | None:
         """The next message, None when there was none in time. The end of the process reads as `ended`."""
         link_fd = self._link.fileno()
-        readable = select.select([link_fd, self._stderr_fd], [], [], timeout_s)[0]
-        if self._stderr_fd in readable:
-            self._drain_stderr()
-        if link_fd not in readable:
-            return None
-        try:
-            packet = self._link.recv(PACKET_BYTES)
-        except ConnectionResetError:
-            packet = self._link.recv(PACKET_BYTES)  # it died with our packets unread; its own still lie here
-        if not packet:
-            return {"kind": "ended", "reason": f"the decoder died ({self._describe_exit()})"}
-        message: dict[str, Any] = json.loads(packet)
-        if message["kind"] != "ended":
-            self._stderr_tail = b""
-        if message["kind"] == "opened":
+        readable = select.select([link_fd, self._output_fd], [], [], timeout_s)[0]
+        message = self._receive_packet() if link_fd in readable else None
+        if message is not None and message["kind"] == "frame":
+            self._output_tail = b""
+        self._drain_output()
+        if message is not None and message["kind"] == "opened":
             self._map_frames(message["height"], message["width"])
-        return self._hold(message) if message["kind"] == "frame" else message
+        return self._hold(message) if message is not None and message["kind"] == "frame" else message
 
     def release(self, slot: int) -> None:
         """The slot may be filled again."""
@@ -128,8 +119,18 @@ class DecoderProcess:
                 return
             self._closed = True
             self._link.close()
-            os.close(self._stderr_fd)
+            os.close(self._output_fd)
             os.close(self._memory_fd)
+
+    def _receive_packet(self) -> dict[str, Any]:
+        try:
+            packet = self._link.recv(PACKET_BYTES)
+        except ConnectionResetError:
+            packet = self._link.recv(PACKET_BYTES)  # it died with our packets unread; its own still lie here
+        if not packet:
+            return {"kind": "ended", "reason": f"the decoder died ({self._describe_exit()})"}
+        message: dict[str, Any] = json.loads(packet)
+        return message
 
     def _hold(self, message: dict[str, Any]) -> HeldFrame | None:
         if self._frames is None:
@@ -156,21 +157,21 @@ class DecoderProcess:
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "it closed its end"
 
-    def _drain_stderr(self) -> None:
-        while select.select([self._stderr_fd], [], [], 0)[0]:
-            text = os.read(self._stderr_fd, PACKET_BYTES)
-            self._stderr_tail = (self._stderr_tail + text)[-LONGEST_STDERR_TAIL:]
+    def _drain_output(self) -> None:
+        while select.select([self._output_fd], [], [], 0)[0]:
+            text = os.read(self._output_fd, PACKET_BYTES)
+            self._output_tail = (self._output_tail + text)[-LONGEST_OUTPUT_TAIL:]
             if not text:
                 return
 
 
-def _start_script(descriptors: tuple[int, int], stderr_fd: int) -> subprocess.Popen[bytes]:
+def _start_script(descriptors: tuple[int, int], output_fd: int) -> subprocess.Popen[bytes]:
     script = str(Path(stream_decoder.__file__))
     return subprocess.Popen(
         [sys.executable, "-P", script, *(str(item) for item in descriptors), str(os.getpid())],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr_fd,
+        stdout=output_fd,  # where OpenCV puts FFmpeg's messages
+        stderr=output_fd,
         pass_fds=descriptors,
     )
 
@@ -180,5 +181,6 @@ def _without_credentials(line: str, secrets: list[str]) -> str:
     line = re.sub(r"//[^/@\s]+@", "//***@", line)
     for secret in secrets:
         line = line.replace(quote(secret, safe=""), "***").replace(secret, "***")
-    line = re.sub(r"^\[(\w+) @ 0x[0-9a-f]+\]\s*", r"\1: ", line.strip())
+    line = re.sub(r"^\[OPENCV:FFMPEG:\d+\]\s*", "", line.strip())
+    line = re.sub(r"^\[(\w+) @ 0x[0-9a-f]+\]\s*", r"\1: ", line)
     return line[:LONGEST_LAST_WORDS]

@@ -16,6 +16,7 @@ import structlog
 
 from inspector import config as settings
 from inspector.cameras.camera import CapturedFrame
+from inspector.cameras.file_names import parse_name, printable_name
 from inspector.cameras.folder_watch import FileState, FolderWatch, FoundFile
 from inspector.cameras.health import HealthMeter
 from inspector.cameras.set_aside import move_to_done, move_to_failed
@@ -31,7 +32,7 @@ IsKnown: TypeAlias = Callable[[str], Knowledge]
 
 NOTICE_S = 60.0
 RETRY_MOVE_S = 5.0
-SCAN_REST_FACTOR = 4.0
+SCAN_REST_FACTOR = 9.0
 """After a look at the folder it is left alone for this multiple of the time the look took, `poll_s` at least."""
 NOT_HASHED = "-"
 SUPERSEDED = "given up for a newer frame (back-pressure: newest)"
@@ -190,9 +191,10 @@ class FolderCamera:
         try:
             found = self._watch.scan()
         except OSError as error:
-            if self._unreachable is None:
-                log.warning("folder_unreachable", camera=self.camera_id, reason=error.strerror)
-            self._unreachable = f"{self._config.path}: {error.strerror}"
+            reason = f"{self._config.path}: {error.strerror}"
+            if reason != self._unreachable:
+                log.warning("folder_unreachable", camera=self.camera_id, reason=reason)
+            self._unreachable = reason
             self._next_scan_s = started_s + max(self._config.poll_s, 1.0)
             return
         if self._present_at_start is None:
@@ -227,6 +229,9 @@ class FolderCamera:
         if content is None:
             return None
         identity = stem + content.sha256
+        if self._is_under_way(identity):
+            self._watch.dismiss(found.name, found.state)
+            return None
         known = self._is_known(identity)
         if content.incomplete and known != "closed" and found.resting_s < self._config.incomplete_after_s:
             self._watch.postpone(found.name)
@@ -234,20 +239,24 @@ class FolderCamera:
         self._watch.dismiss(found.name, found.state)
         delivered = _Delivered(self._config.path / found.name, found.state)
         with self._lock:
-            if identity in self._delivered:
-                return None  # only its times changed (a chmod): its inspection is under way
             self._owed.pop(identity, None)
         if known == "closed":
             self._set_aside(delivered, content.failure)
             return None
         return self._deliver(found, identity, content, known, superseded)
 
+    def _is_under_way(self, identity: str) -> bool:
+        """Whether it was delivered and not settled yet: only its times changed (a chmod). Asked before the store is,
+        because `settle` comes after the commit: what is not under way any more reads as closed there."""
+        with self._lock:
+            return identity in self._delivered
+
     def _deliver(
         self, found: FoundFile, identity: str, content: _Content, known: Knowledge, superseded: bool
     ) -> CapturedFrame | None:
         delivered = _Delivered(self._config.path / found.name, found.state)
-        if content.encoded is not None and known == "new" and not self._passes_gate(found.name, content.encoded):
-            self._set_aside(delivered, None)
+        if known == "new" and not self._passes_gate(found.name, content.encoded):
+            self._set_aside(delivered, content.failure)
             return None
         with self._lock:
             self._delivered[identity] = delivered
@@ -259,14 +268,18 @@ class FolderCamera:
             return self._failure(identity, found.name, SUPERSEDED, found.state)
         return self._captured(identity, found.name, found.state, content.encoded, None)
 
-    def _passes_gate(self, name: str, encoded: bytes) -> bool:
+    def _passes_gate(self, name: str, encoded: bytes | None) -> bool:
         if self._config.trigger.kind == "every_frame":
             return True
         if self._present_at_start is not None and name in self._present_at_start:
             self._present_at_start.discard(name)
             return False
+        if not self._gate.needs_pixels:
+            return self._gate.offer(None, time.monotonic())
+        if encoded is None:
+            return True  # nobody can tell whether it shows a part: better one NOT_INSPECTED too many
         try:
-            pixels = decode_image(encoded, self._limits) if self._gate.needs_pixels else None
+            pixels = decode_image(encoded, self._limits, bit_depth=self._config.bit_depth)
         except ImageError:
             return True  # whoever inspects it says what is wrong with it
         return self._gate.offer(pixels, time.monotonic())
@@ -371,20 +384,6 @@ class FolderCamera:
                 self._move_or_delete(delivered, failed)
                 with self._lock:
                     del self._unmoved[name]
-
-
-def printable_name(name: str) -> str:
-    """A file name as text that any database takes; bytes that are not UTF-8 become backslash escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def parse_name(pattern: re.Pattern[str] | None, stem: str) -> tuple[str | None, str | None, int]:
-    """Part id, lot and attempt from a file stem; None, None and 1 for what the pattern does not find."""
-    match = pattern.search(printable_name(stem)) if pattern is not None else None
-    groups = match.groupdict() if match is not None else {}
-    attempt = groups.get("attempt") or ""
-    is_count = attempt.isascii() and attempt.isdigit() and 0 < len(attempt) < 7 and int(attempt) > 0
-    return groups.get("part_id") or None, groups.get("lot") or None, int(attempt) if is_count else 1
 
 
 def _identity_stem(name: str, state: FileState) -> str:

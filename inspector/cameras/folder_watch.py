@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 TEMPORARY_SUFFIXES = (".tmp", ".part", ".filepart")
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What changes when a file is written or replaced. `ctime_ns` catches what a coarse mtime hides."""
+class FileState(NamedTuple):
+    """What changes when a file is written or replaced. `ctime_ns` catches what a coarse mtime hides.
+
+    A tuple, because a look at a folder makes one for each of thousands of files.
+    """
 
     size: int
     mtime_ns: int
@@ -57,7 +61,7 @@ class FolderWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
-        self._pattern = pattern.lower()
+        self._is_wanted = re.compile(fnmatch.translate(pattern), re.IGNORECASE).match
         self._settle_s = settle_s
         self._incomplete_after_s = incomplete_after_s
         self._clock = clock
@@ -68,8 +72,9 @@ class FolderWatch:
         """The files to be looked at now, oldest first by (mtime, name). `OSError` when the folder cannot be listed."""
         now = self._clock()
         present = self._list_states()
-        self._dismissed = {name: state for name, state in self._dismissed.items() if name in present}
-        self._waiting = {name: sighting for name, sighting in self._waiting.items() if name in present}
+        for gone in self.names() - present.keys():
+            self._dismissed.pop(gone, None)
+            self._waiting.pop(gone, None)
         found = []
         for name, state in present.items():
             if self._dismissed.get(name) == state:
@@ -129,11 +134,9 @@ class FolderWatch:
         return states
 
     def _is_candidate(self, name: str) -> bool:
-        return (
-            not name.startswith(".")
-            and not name.lower().endswith(TEMPORARY_SUFFIXES)
-            and fnmatch.fnmatchcase(name.lower(), self._pattern)
-        )
+        if name[0] == "." or name.lower().endswith(TEMPORARY_SUFFIXES):
+            return False
+        return self._is_wanted(name) is not None
 
 
 def _state_of(status: os.stat_result) -> FileState:

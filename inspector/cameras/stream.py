@@ -164,7 +164,9 @@ class StreamCamera:
             except Exception as error:  # the outermost loop of this thread; a camera must come back
                 log.exception("stream_failed", camera=self.camera_id)
                 reason = f"{type(error).__name__} while running the decoder"
-            if reason is None or stop.is_set():
+            if stop.is_set():
+                return
+            if reason is None:
                 self._finish()
                 return
             if time.monotonic() - started_s >= STEADY_AFTER_S + delay_s:

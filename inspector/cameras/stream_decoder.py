@@ -201,7 +201,8 @@ def _open_capture(task: DecoderTask) -> Any:
 def main(arguments: list[str]) -> None:
     """`stream_decoder.py SOCKET_FD MEMORY_FD PARENT_PID`."""
     socket_fd, memory_fd, parent_pid = (int(argument) for argument in arguments)
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service stops us itself
     if os.getppid() != parent_pid:
         return
@@ -216,7 +217,9 @@ def main(arguments: list[str]) -> None:
     writer = _SlotWriter(link, memory_fd, task.is_blocking)
     try:
         writer.tell("ready")
-        writer.tell("ended", reason=decode_stream(task, writer))
+        reason = decode_stream(task, writer)
+        libc.fflush(None)  # OpenCV prints FFmpeg's messages with stdio, which holds them back in a pipe
+        writer.tell("ended", reason=reason)
         writer.wait_for_the_end()
     except (BrokenPipeError, ConnectionResetError):
         return

@@ -102,5 +102,7 @@ def _promise(real_images: int, target: float) -> str:
     smallest = 1.0 / (real_images + 1)
     if real_images < 2:
         return "one good image: no false-alarm rate can be promised"
-    said = f"with {real_images} good images the smallest rate that can be promised is 1/{real_images + 1} = {smallest:.1%}"
+    said = (
+        f"with {real_images} good images the smallest rate that can be promised is 1/{real_images + 1} = {smallest:.1%}"
+    )
     return said if target >= smallest else f"{said}; the target of {target:.1%} is an extrapolation"

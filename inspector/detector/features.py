@@ -7,7 +7,7 @@ the cells that the whole frame gives there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -60,11 +60,11 @@ class Whitening:
 
 
 @dataclass(frozen=True, slots=True)
-class _Graph:
+class GraphBuilder:
     """Collects the nodes and constants of one ONNX graph."""
 
-    nodes: list[onnx.NodeProto]
-    constants: list[onnx.TensorProto]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         self.constants.append(numpy_helper.from_array(values, name))
@@ -74,7 +74,7 @@ class _Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
         return output
 
-    def crop_cells(self, source: str, output: str, cells: int) -> str:
+    def crop(self, source: str, output: str, cells: int) -> str:
         """Drop `cells` rows and columns on every side."""
         starts = self.constant(f"{output}_starts", np.array([cells, cells], np.int64))
         ends = self.constant(f"{output}_ends", np.array([-cells, -cells], np.int64))
@@ -107,9 +107,7 @@ def _first_kernels() -> NDArray[np.float32]:
     ring = np.full((4, 4), -1.0 / 12.0)
     ring[1:3, 1:3] = 0.25
     colours = [np.einsum("c,hw->chw", weights, box) for weights in (luma, red_green, blue_yellow)]
-    shapes = [
-        np.einsum("c,hw->chw", luma, kernel) for kernel in (slope_x, slope_y, diagonal, antidiagonal, ring)
-    ]
+    shapes = [np.einsum("c,hw->chw", luma, kernel) for kernel in (slope_x, slope_y, diagonal, antidiagonal, ring)]
     return (np.stack(colours + shapes) / 255.0).astype(np.float32)
 
 
@@ -124,7 +122,7 @@ def build_part_bank(whitening: Whitening | None = None) -> bytes:
 
     With `whitening` its channels are mixed so that they vary independently and equally over good parts.
     """
-    graph = _Graph([], [])
+    graph = GraphBuilder()
     graph.add("Cast", ["pixels"], "samples", to=TensorProto.FLOAT)
     graph.add("Transpose", ["samples"], "planes3", perm=[2, 0, 1])
     graph.add("Unsqueeze", ["planes3", graph.constant("batch_axis", np.array([0], np.int64))], "planes")
@@ -134,17 +132,17 @@ def build_part_bank(whitening: Whitening | None = None) -> bytes:
     graph.add("AveragePool", ["colour_fine"], "colour_wide", kernel_shape=[3, 3], strides=[2, 2])
     graph.add("Abs", ["shape_fine"], "shape_abs")
     graph.add("AveragePool", ["shape_abs"], "energy_wide", kernel_shape=[3, 3], strides=[2, 2])
-    graph.add("Sqrt", [graph.crop_cells("energy_wide", "energy_cells", CONTEXT_CELLS)], "energy")
-    graph.crop_cells("colour_wide", "colour", CONTEXT_CELLS)
+    graph.add("Sqrt", [graph.crop("energy_wide", "energy_cells", CONTEXT_CELLS)], "energy")
+    graph.crop("colour_wide", "colour", CONTEXT_CELLS)
     graph.add("AveragePool", ["colour_wide"], "surround_wide", kernel_shape=[9, 9], strides=[1, 1])
     graph.add("Sub", ["colour", "surround_wide"], "contrast")
     first_plane = [graph.constant(f"luma_{name}", np.array([value], np.int64)) for name, value in _LUMA_SLICE]
     graph.add("Slice", ["colour_wide", *first_plane], "luma_wide")
     graph.add("Conv", ["luma_wide", graph.constant("second", _second_kernels())], "slope_wide")
-    graph.crop_cells("slope_wide", "slope", CONTEXT_CELLS - 1)
+    graph.crop("slope_wide", "slope", CONTEXT_CELLS - 1)
     graph.add("Abs", ["slope_wide"], "slope_abs")
     graph.add("AveragePool", ["slope_abs"], "coarse_wide", kernel_shape=[3, 3], strides=[1, 1])
-    graph.add("Sqrt", [graph.crop_cells("coarse_wide", "coarse_cells", CONTEXT_CELLS - 2)], "coarse")
+    graph.add("Sqrt", [graph.crop("coarse_wide", "coarse_cells", CONTEXT_CELLS - 2)], "coarse")
     graph.add("Concat", ["colour", "energy", "contrast", "slope", "coarse"], "features", axis=1)
     if whitening is None:
         return graph.model("part_bank", "features")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate
-from inspector.detector.features import FeatureBank, Whitening, build_part_bank, pad_to_cells
+from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank, pad_to_cells
 from inspector.detector.part_model import Cells, Mask, MomentSums, smooth
 from inspector.detector.part_scorer import (
     MAX_TILES,
@@ -20,21 +20,20 @@ from inspector.detector.part_scorer import (
     PartModel,
     RegisteredFrame,
     merge_tile,
-    register_frame,
+    register_screen,
     tile_features,
 )
 from inspector.detector.screen import cell_grid, reduce_to_screen, screen_ratio, tile_cells
 from inspector.errors import FitError
 from inspector.geometry.registration import (
-    Reference,
     find_part,
     make_reference,
     reduce_for_registration,
     register,
     warp_to_reference,
 )
-from inspector.geometry.tiles import worst_tiles
-from inspector.records import BgrImage, Thresholds
+from inspector.geometry.tiles import Tile, worst_tiles
+from inspector.records import BgrImage
 
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
@@ -42,6 +41,9 @@ CLOSE_SMOOTH_CELLS = 3
 FEWEST_IMAGES = 8
 """Fewer good images than this are filled up with slightly moved and lit copies."""
 LOWEST_CONFIDENCE = 0.2
+SMALLEST_SPREAD = 1e-3
+SMALLEST_VARIANCE = 0.1
+STRIP_ROWS = 24
 Progress = Callable[[str, float], None]
 
 
@@ -123,13 +125,11 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
     screen, held_out = _learn_screen(features, judged, part)
     close = None
     if ratio > 1:
-        close = _learn_close(images, FeatureBank(graph), reference, ratio, judged, held_out, progress)
+        close = _learn_close(images, FeatureBank(graph), frames, ratio, judged, held_out, progress)
     scores = [float(image.max()) for image in held_out]
     calibration = calibrate(scores, false_alarm_target, real_images)
     limit = confidence_limit([frame.registration.confidence for frame in frames])
-    model = PartModel(
-        frame_size, ratio, reference, part, TOLERANCE_CELLS, screen, close, limit, calibration.thresholds
-    )
+    model = PartModel(frame_size, ratio, reference, part, TOLERANCE_CELLS, screen, close, limit, calibration.thresholds)
     return LearnedPart(model, graph, calibration, golden, tuple(scores))
 
 
@@ -196,9 +196,7 @@ def fit_whitening(residuals: list[Cells], centre: NDArray[np.float32]) -> Whiten
     return Whitening((axes / np.sqrt(variances + SMALLEST_VARIANCE)).T / spread[None], centre.astype(np.float64))
 
 
-def _learn_screen(
-    features: list[NDArray[np.float16]], judged: list[Mask], part: Mask
-) -> tuple[PartLevel, list[Cells]]:
+def _learn_screen(features: list[NDArray[np.float16]], judged: list[Mask], part: Mask) -> tuple[PartLevel, list[Cells]]:
     """The coarse level, and each image's map scored without itself."""
     sums = MomentSums(features[0].shape)
     for image in features:
@@ -210,13 +208,15 @@ def _learn_screen(
         distance = sums.without(cells, usual).distance(cells, 0, 0, TOLERANCE_CELLS)
         held_out.append(np.where(mask, smooth(distance, SCREEN_SMOOTH_CELLS), np.float32(0.0)))
     unit = max(1e-3, float(np.median([image.max() for image in held_out])))
-    return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [image / np.float32(unit) for image in held_out]
+    return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [
+        image / np.float32(unit) for image in held_out
+    ]
 
 
 def _learn_close(
     images: GoodImages,
     bank: FeatureBank,
-    reference: Reference,
+    frames: list[RegisteredFrame],
     ratio: int,
     judged: list[Mask],
     held_out: list[Cells],
@@ -224,20 +224,17 @@ def _learn_close(
 ) -> PartLevel:
     """The full-resolution level. Each image's map in `held_out` is raised, in place, by its own tiles' scores."""
     rows, columns = judged[0].shape
-    sums: MomentSums | None = None
-    for index in range(len(images)):
-        frame = register_frame(reference, ratio, images.read(index))
-        whole = tile_features(bank, frame, Tile(0, 0, rows, columns), ratio)
-        sums = sums or MomentSums(whole.shape)
-        sums.add(whole)
+    sums = MomentSums((len(PART_CHANNELS), rows * ratio, columns * ratio))
+    for index, frame in enumerate(frames):
+        sums.add(_whole_features(bank, replace(frame, pixels=images.read(index)), ratio, rows, columns))
         progress("full resolution", (index + 1) / len(images))
-    if sums is None:
-        raise FitError("no good images")
-    usual = sums.usual_variance(cv2.resize(sum_mask(judged), (columns * ratio, rows * ratio)) > 0)
+    part = np.sum(judged, axis=0) * 2 >= len(judged)
+    usual = sums.usual_variance(part.repeat(ratio, axis=0).repeat(ratio, axis=1))
     found: list[list[tuple[Tile, Cells]]] = []
-    for index in range(len(images)):
-        frame = register_frame(reference, ratio, images.read(index))
-        found.append(_held_out_tiles(sums, usual, bank, frame, held_out[index], ratio))
+    for index, frame in enumerate(frames):
+        found.append(
+            _held_out_tiles(sums, usual, bank, replace(frame, pixels=images.read(index)), held_out[index], ratio)
+        )
         progress("held out", (index + 1) / len(images))
     worst = [max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found]
     unit = max(1e-3, float(np.median(worst)))
@@ -245,3 +242,27 @@ def _learn_close(
         for tile, fine in tiles:
             merge_tile(scores, mask, tile, fine / np.float32(unit), ratio)
     return PartLevel(sums.statistics(usual), CLOSE_SMOOTH_CELLS, unit)
+
+
+def _whole_features(bank: FeatureBank, frame: RegisteredFrame, ratio: int, rows: int, columns: int) -> Cells:
+    """Full-resolution features of the whole frame, in strips that keep the memory small."""
+    strips = []
+    for row in range(0, rows, STRIP_ROWS):
+        strip = Tile(row, 0, min(STRIP_ROWS, rows - row), columns)
+        strips.append(tile_features(bank, frame, strip, ratio))
+    return np.concatenate(strips, axis=1)
+
+
+def _held_out_tiles(
+    sums: MomentSums, usual: NDArray[np.float32], bank: FeatureBank, frame: RegisteredFrame, scores: Cells, ratio: int
+) -> list[tuple[Tile, Cells]]:
+    """The tiles that the scorer would look at, with distances from statistics without this image."""
+    found = []
+    for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
+        features = tile_features(bank, frame, tile, ratio)
+        row, column = tile.row * ratio, tile.column * ratio
+        # The rim that the tolerance needs is repeated at the tile's edge here and real in the scorer: the
+        # same cells but for the outermost, whose distance can only come out a little larger.
+        distance = sums.without(features, usual, row, column).distance(features, 0, 0, TOLERANCE_CELLS)
+        found.append((tile, smooth(distance, CLOSE_SMOOTH_CELLS)))
+    return found

@@ -163,20 +163,18 @@ def seen_cells(matrix: Matrix, size: tuple[int, int]) -> Mask:
 
 
 def tile_features(bank: FeatureBank, frame: RegisteredFrame, tile: Tile, ratio: int) -> NDArray[np.float32]:
-    """Full-resolution features of one tile in the reference's pose: (C, side * ratio, side * ratio)."""
-    side = tile.side * CELL_PX * ratio + 2 * MARGIN_PX
-    x, y = tile.column * CELL_PX * ratio - MARGIN_PX, tile.row * CELL_PX * ratio - MARGIN_PX
+    """Full-resolution features of one tile in the reference's pose: (C, rows * ratio, columns * ratio)."""
+    cell = CELL_PX * ratio
+    size = (tile.columns * cell + 2 * MARGIN_PX, tile.rows * cell + 2 * MARGIN_PX)
     matrix = frame.registration.matrix.copy()
-    matrix[:, 2] += matrix[:, :2] @ (x, y)
+    matrix[:, 2] += matrix[:, :2] @ (tile.column * cell - MARGIN_PX, tile.row * cell - MARGIN_PX)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    cut = cv2.warpAffine(frame.pixels, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    cut = cv2.warpAffine(frame.pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     return bank.compute(np.asarray(cut, np.uint8))
 
 
 def merge_tile(scores: Cells, judged: Mask, tile: Tile, fine: Cells, ratio: int) -> None:
     """Raise the screen cells of `scores` (in place) to the worst fine cell inside each of them."""
-    worst = fine.reshape(tile.side, ratio, tile.side, ratio).max(axis=(1, 3))
-    rows, columns = scores[tile.row :, tile.column :].shape
-    window = np.s_[tile.row : tile.row + tile.side, tile.column : tile.column + tile.side]
-    worst = worst[:rows, :columns]
+    worst = fine.reshape(tile.rows, ratio, tile.columns, ratio).max(axis=(1, 3))
+    window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
     scores[window] = np.where(judged[window], np.maximum(scores[window], worst), scores[window])

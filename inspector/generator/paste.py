@@ -29,6 +29,8 @@ from inspector.records import BgrImage, BoxPx
 GUARD_PX = 4
 """A defect often reaches a little over its mask; so close to it nothing is learned."""
 SEARCH_PX = 8
+MAX_RING_PX = 160
+"""How far around a region its surroundings are looked at."""
 WORK_SIDE_PX = 192
 GAIN_SIDE_PX = 48
 GAIN_RANGE = (0.4, 2.5)
@@ -59,6 +61,23 @@ class PasteRepairer:
         return Twin(twin, changed, self.method, len(regions))
 
 
+def lay_reference(golden: BgrImage, matrix: NDArray[np.float64], mask: NDArray[np.bool_]) -> BgrImage:
+    """The golden image laid onto a frame by a (2, 3) reference → frame matrix, only as far around `mask` as it is used.
+
+    Returns (H, W, 3) of the mask's size; far from the mask it is black.
+    """
+    height, width = mask.shape
+    laid = np.zeros((height, width, 3), np.uint8)
+    for region in split_mask(mask):
+        x0, y0, x1, y1 = expand_box(region.box_xyxy_px, MAX_RING_PX, width, height)
+        moved = matrix.copy()
+        moved[:, 2] -= (x0, y0)
+        laid[y0:y1, x0:x1] = cv2.warpAffine(
+            golden, moved, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+    return laid
+
+
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
     """A crop around one region, reduced: float32 BGR of frame and reference, and the trusted ring (bool)."""
@@ -79,7 +98,7 @@ def _view_surroundings(
     pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage, region: MaskRegion
 ) -> _Surroundings:
     height, width = mask.shape
-    crop = expand_box(region.box_xyxy_px, int(np.clip(region.size_px * 0.6, 40, 160)), width, height)
+    crop = expand_box(region.box_xyxy_px, int(np.clip(region.size_px * 0.6, 40, MAX_RING_PX)), width, height)
     x0, y0, x1, y1 = crop
     scale = min(1.0, WORK_SIDE_PX / max(x1 - x0, y1 - y0))
     size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))

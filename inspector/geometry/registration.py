@@ -73,10 +73,11 @@ def find_part(small: BgrImage) -> Mask:
     mask is all True. A fixed background left in the mask outvotes the part in registration.
     """
     lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).astype(np.float32)
-    lab = cv2.GaussianBlur(lab, (0, 0), 1.5)
-    background = _fit_background(lab)
-    distance = np.sqrt(((lab - background) ** 2).sum(axis=2))
-    rim = np.concatenate([distance[:4].ravel(), distance[-4:].ravel(), distance[:, :4].ravel(), distance[:, -4:].ravel()])
+    blurred = np.asarray(cv2.GaussianBlur(lab, (0, 0), 1.5), np.float32)
+    distance = np.sqrt(((blurred - _fit_background(blurred)) ** 2).sum(axis=2))
+    rim = np.concatenate(
+        [distance[:4].ravel(), distance[-4:].ravel(), distance[:, :4].ravel(), distance[:, -4:].ravel()]
+    )
     spread = float(np.percentile(rim, 75))
     limit = max(12.0, 4.0 * spread)
     mask = (distance > limit).astype(np.uint8)

@@ -13,19 +13,20 @@ from inspector.records import BoxPx
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A square window of `side` cells whose top left cell is (`row`, `column`)."""
+    """A window of `rows` x `columns` cells whose top left cell is (`row`, `column`)."""
 
     row: int
     column: int
-    side: int
+    rows: int
+    columns: int
 
 
 def worst_tiles(scores: NDArray[np.float32], side: int, count: int, minimum: float) -> list[Tile]:
     """Up to `count` tiles of `side` cells around the highest cells of a (h, w) map, worst first.
 
     A cell below `minimum` asks for no tile, and a cell already covered asks for no second one. Tiles lie
-    inside the map; a map smaller than `side` gives tiles that are clipped by the caller. Ties go to the
-    first cell in reading order, so the result is deterministic.
+    inside the map and are smaller only where the map is. Ties go to the first cell in reading order, so the
+    result is deterministic.
     """
     left = np.array(scores, np.float32, copy=True)
     height, width = left.shape
@@ -36,7 +37,7 @@ def worst_tiles(scores: NDArray[np.float32], side: int, count: int, minimum: flo
             break
         top = int(np.clip(row - side // 2, 0, max(0, height - side)))
         start = int(np.clip(column - side // 2, 0, max(0, width - side)))
-        tiles.append(Tile(top, start, side))
+        tiles.append(Tile(top, start, min(side, height), min(side, width)))
         left[top : top + side, start : start + side] = -np.inf
     return tiles
 

@@ -25,13 +25,14 @@ import structlog
 from inspector.config import MqttConfig, read_secret
 from inspector.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError
 from inspector.mqtt.session import (
-    ClosedDuringConnectError,
     Credentials,
     Endpoint,
     MqttSession,
+    NoAnswerError,
     ProtocolName,
     ProtocolVersionError,
     ReceivedCommand,
+    find_protocol,
 )
 from inspector.records import Message
 
@@ -39,7 +40,11 @@ FIRST_PAUSE_S = 0.2
 STABLE_S = 5.0
 """A connection that lasted this long was a good one: the next pause starts small again."""
 
-SILENT_CLOSES_BEFORE_FALLBACK = 3
+MAX_WAITING_COMMANDS = 1000
+"""Of those sent with QoS 0, which promises nothing; the others wait at the broker, which sends a few at a time."""
+
+SHORT_CONNECTIONS_ARE_ODD = 3
+SILENCES_BEFORE_DOUBT = 2
 STEP_S = 0.5
 
 log = structlog.get_logger(__name__)
@@ -129,9 +134,9 @@ class BrokerConnection:
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
-        self._protocol: ProtocolName = "3.1.1" if settings.protocol == "3.1.1" else "5"
-        self._spoke: set[ProtocolName] = set()
-        self._silent_closes = 0
+        self._protocol: ProtocolName | None = None if settings.protocol == "auto" else settings.protocol
+        self._silences = 0
+        self._logged_reason: str | None = None
         self._thread = threading.Thread(target=self._keep_connected, name=f"mqtt:{client_id}", daemon=True)
 
     def start(self) -> None:
@@ -216,10 +221,12 @@ class BrokerConnection:
             self._open_messages = 0
             self._outgoing.clear()
             self._acknowledgements.clear()
+        if self._protocol is None:
+            self._protocol = find_protocol(self._endpoint, self._closing.is_set)
         session = MqttSession(self._endpoint, self._protocol, self._note_acknowledged, self._note_command)
         try:
-            session.open()
-            self._note_connected(session.window)
+            session.open(self._closing.is_set)
+            self._note_connected(session.window, self._protocol)
             while not self._closing.is_set():
                 self._hand_over(session)
                 session.step(self._wake_reader, STEP_S)
@@ -238,13 +245,12 @@ class BrokerConnection:
         for key, message in outgoing:
             session.send(key, message)
 
-    def _note_connected(self, window: int) -> None:
-        self._spoke.add(self._protocol)
-        self._silent_closes = 0
+    def _note_connected(self, window: int, protocol: ProtocolName) -> None:
+        self._silences = 0
         with self._lock:
-            self._state = ConnectionState(Phase.CONNECTED, self._state.generation, self._protocol)
+            self._state = ConnectionState(Phase.CONNECTED, self._state.generation, protocol)
             self._window = window
-        log.info("broker_connected", client_id=self._endpoint.client_id, protocol=self._protocol, window=window)
+        log.info("broker_connected", client_id=self._endpoint.client_id, protocol=protocol, window=window)
         self._wake_owner.set()
 
     def _note_acknowledged(self, key: int | None) -> None:
@@ -256,35 +262,35 @@ class BrokerConnection:
 
     def _note_command(self, command: ReceivedCommand) -> None:
         with self._lock:
+            if command.qos == 0 and len(self._commands) >= MAX_WAITING_COMMANDS:
+                log.warning("command_dropped", client_id=self._endpoint.client_id, topic=command.topic[:200], qos=0)
+                return
             self._commands.append(replace(command, generation=self._state.generation))
         self._wake_owner.set()
 
     def _note_failure(self, error: BrokerError, failures: int) -> None:
         refused = isinstance(error, BrokerRefusedError)
-        before = self.state()
-        self._choose_protocol(error)
-        self._set_state(Phase.REFUSED if refused else Phase.UNREACHABLE, str(error))
-        if before.reason != str(error) or failures == 1:
-            log.warning("broker_away", client_id=self._endpoint.client_id, refused=refused, reason=str(error))
+        reason = str(error)
+        if self.state().phase is Phase.CONNECTED and failures >= SHORT_CONNECTIONS_ARE_ODD:
+            reason += f"; again after moments: does another service use the client id {self._endpoint.client_id}?"
+        self._forget_protocol(error)
+        self._set_state(Phase.REFUSED if refused else Phase.UNREACHABLE, reason)
+        if reason != self._logged_reason or failures == 1:
+            log.warning("broker_away", client_id=self._endpoint.client_id, refused=refused, reason=reason)
+        self._logged_reason = reason
 
-    def _choose_protocol(self, error: BrokerError) -> None:
-        """With `auto`, try the other version next when the broker does not seem to speak this one."""
-        if self._settings.protocol != "auto":
-            return
-        silent = isinstance(error, ClosedDuringConnectError)
-        self._silent_closes = self._silent_closes + 1 if silent else 0
-        enough = SILENT_CLOSES_BEFORE_FALLBACK if self._protocol in self._spoke else 1
-        if isinstance(error, ProtocolVersionError) or self._silent_closes >= enough:
-            self._protocol = "3.1.1" if self._protocol == "5" else "5"
-            self._silent_closes = 0
+    def _forget_protocol(self, error: BrokerError) -> None:
+        """With `auto`, ask again which version the broker speaks when it does not seem to speak this one."""
+        self._silences = self._silences + 1 if isinstance(error, NoAnswerError) else 0
+        doubtful = isinstance(error, ProtocolVersionError) or self._silences >= SILENCES_BEFORE_DOUBT
+        if self._settings.protocol == "auto" and doubtful:
+            self._protocol, self._silences = None, 0
 
     def _was_stable(self, began: float) -> bool:
         return self.state().phase is Phase.CONNECTED and time.monotonic() - began >= STABLE_S
 
     def _pause_s(self, error: BrokerError, failures: int) -> float:
         longest = self._settings.backoff_max_s
-        if isinstance(error, ProtocolVersionError) and self._settings.protocol == "auto" and failures <= 2:
-            return 0.0
         exponential = FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20)
         pause = longest if isinstance(error, BrokerRefusedError) else min(longest, exponential)
         return pause * random.uniform(0.5, 1.0)

@@ -13,8 +13,9 @@ import socket
 import ssl
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import paho.mqtt.client as paho
@@ -58,8 +59,8 @@ class ProtocolVersionError(BrokerRefusedError):
     """The broker does not speak this version of MQTT."""
 
 
-class ClosedDuringConnectError(BrokerUnreachableError):
-    """The broker closed the connection before it answered CONNECT; some do so for an unknown version."""
+class NoAnswerError(BrokerUnreachableError):
+    """The broker did not answer CONNECT, or closed the connection instead; old ones may for a new version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a session needs to know. `topic_filter` is what it subscribes to, None for nothing."""
+    """What a session needs to know. `topic_filter` is what it subscribes to, None for nothing. A session
+    without a will is a bare one: it asks the broker for nothing and leaves nothing behind."""
 
     settings: MqttConfig
     client_id: str
     credentials: Credentials
-    will: Message
+    will: Message | None
     topic_filter: str | None
 
 
@@ -93,6 +95,26 @@ class ReceivedCommand:
     response_topic: str | None = None
     correlation: bytes | None = None
     generation: int = 0
+
+
+def find_protocol(endpoint: Endpoint, is_unwanted: Callable[[], bool]) -> ProtocolName:
+    """Ask the broker with a bare MQTT 5 CONNECT, under a client id of its own, which version it speaks.
+
+    Brokers that know only 3.1.1 refuse it or hang up. A full one they may not even answer: amqtt takes
+    the properties of MQTT 5 for the length of a client id and waits for more.
+    """
+    bare = replace(endpoint, client_id=f"{endpoint.client_id}.probe", will=None, topic_filter=None)
+    session = MqttSession(bare, "5", lambda key: None, lambda command: None)
+    try:
+        session.open(is_unwanted)
+        session.close(goodbye=True)
+    except (ProtocolVersionError, NoAnswerError):
+        return "3.1.1"
+    except BrokerRefusedError:
+        return "5"  # it understood; the session proper will say what is refused
+    finally:
+        session.close(goodbye=False)
+    return "5"
 
 
 class MqttSession:
@@ -112,19 +134,22 @@ class MqttSession:
         self._on_command = on_command
         self._keys: dict[int, int | None] = {}
         self._topics: dict[int, str] = {}
+        self._beyond_window: deque[tuple[int | None, Message]] = deque()
         self._answered = False
         self._ready = False
         self._failure: BrokerError | None = None
         self._client = self._make_client()
 
-    def open(self) -> None:
-        """Connect and subscribe; returns when the broker has granted both, else raises `BrokerError`."""
+    def open(self, is_unwanted: Callable[[], bool]) -> None:
+        """Connect and subscribe; returns when the broker has granted both, else raises `BrokerError`.
+
+        So it does also when `is_unwanted` turns true meanwhile."""
         settings = self._endpoint.settings
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         try:
             if settings.tls is not None:
                 self._client.tls_set_context(self._make_tls_context())
-            if self._protocol == "5":
+            if self._protocol == "5" and self._endpoint.will is not None:
                 self._client.connect(
                     settings.host,
                     settings.port,
@@ -139,12 +164,21 @@ class MqttSession:
         except (OSError, ValueError) as error:
             raise BrokerUnreachableError(f"no connection to {self._where()}: {error}") from error
         while not self._ready:
-            if time.monotonic() > deadline:
-                raise BrokerUnreachableError(f"{self._where()} accepts connections but does not answer")
-            self.step(None, 0.5)
+            if time.monotonic() > deadline or is_unwanted():
+                raise NoAnswerError(f"{self._where()} accepts connections but does not answer")
+            self.step(None, 0.1)
 
     def send(self, key: int | None, message: Message) -> None:
-        """Publish; `on_acknowledged(key)` follows when the broker has it (QoS 0: when it is written)."""
+        """Publish; `on_acknowledged(key)` follows when the broker has it (QoS 0: when it is written).
+
+        What does not fit into the window waits here for an acknowledgement.
+        """
+        if message.qos > 0 and (self._beyond_window or len(self._keys) >= self.window):
+            self._beyond_window.append((key, message))
+        else:
+            self._publish(key, message)
+
+    def _publish(self, key: int | None, message: Message) -> None:
         properties = None
         if self._protocol == "5" and message.correlation is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -156,7 +190,8 @@ class MqttSession:
         except ValueError as error:
             raise BrokerRefusedError(f"cannot publish to {message.topic[:200]!r}: {error}") from error
         if message.qos == 0:
-            self._on_acknowledged(key)
+            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._on_acknowledged(key)
             return
         self._keys[info.mid] = key
         self._topics[info.mid] = message.topic
@@ -206,12 +241,13 @@ class MqttSession:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        client.max_inflight_messages_set(self.window)
+        client.max_inflight_messages_set(0)  # the window is kept here: paho cannot change it when the broker asks
         client.connect_timeout = CONNECT_TIMEOUT_S
         if endpoint.credentials.username is not None:
             client.username_pw_set(endpoint.credentials.username, endpoint.credentials.password)
         will = endpoint.will
-        client.will_set(will.topic, will.payload.encode("utf-8"), will.qos, will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload.encode("utf-8"), will.qos, will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -255,7 +291,6 @@ class MqttSession:
         limit = getattr(granted, "ReceiveMaximum", None)
         if isinstance(limit, int):
             self.window = min(self.window, limit)
-            self._client.max_inflight_messages_set(self.window)
         if self._endpoint.topic_filter is None:
             self._ready = True
         else:
@@ -279,6 +314,8 @@ class MqttSession:
             # Whoever asked named this response topic; that it is forbidden must not hold up the verdicts.
             log.warning("answer_refused_by_broker", topic=topic[:200], reason=str(reason))
         self._on_acknowledged(key)
+        if self._beyond_window:
+            self._publish(*self._beyond_window.popleft())
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         properties = message.properties
@@ -309,7 +346,7 @@ class MqttSession:
         if self._failure is not None:
             return self._failure
         if not self._answered:
-            return ClosedDuringConnectError(f"{self._where()} closed the connection before it answered")
+            return NoAnswerError(f"{self._where()} closed the connection before it answered")
         return BrokerUnreachableError(f"connection to {self._where()} lost: {paho.error_string(code)}")
 
     def _describe_refusal(self, reason: ReasonCode) -> BrokerError:

@@ -17,7 +17,6 @@ from inspector.scenes.board_layout import (
     BOARD_WIDTH_MM,
     HOLE_RADIUS_MM,
     LABEL_BOX,
-    LOT_CODE_REFS,
     MOUNTING_HOLES,
     PLACEMENTS,
     RING_RADIUS_MM,
@@ -95,37 +94,49 @@ def draw_bare_board(px_per_mm: float) -> BareBoard:
     copper, vias = _draw_copper(px_per_mm)
     pads = _draw_pads(px_per_mm)
     rings, holes = _draw_mounting_holes(px_per_mm)
-    silk = _draw_silkscreen(px_per_mm)
-    bare = np.maximum(pads, rings).astype(np.float32) / 255.0
-    silk_share = silk.astype(np.float32) / 255.0 * (1 - bare)
-    silk_share *= np.clip(1.0 + 0.10 * grain_noise(shape, rng, 0.08 * px_per_mm), 0, 1)
-
-    under = cv2.GaussianBlur(copper, (0, 0), max(0.5, 0.035 * px_per_mm)).astype(np.float32) / 255.0
-    albedo = MASK_ON_LAMINATE + under[..., None] * (MASK_ON_COPPER - MASK_ON_LAMINATE)
-    albedo *= (1.0 + _weave(shape, px_per_mm, rng) * (1 - 0.6 * under))[..., None]
-    dimples = cv2.GaussianBlur(vias, (0, 0), max(0.5, 0.03 * px_per_mm)).astype(np.float32) / 255.0
-    albedo *= (1.0 - 0.45 * dimples)[..., None]
-    height = 0.045 * under + 0.02 * silk_share - 0.05 * dimples
-    height += 0.0016 * grain_noise(shape, rng, 0.25 * px_per_mm) + 0.003 * grain_noise(shape, rng, 2.5 * px_per_mm)
-    for share, colour in ((silk_share, SILK), (_share(pads), TINNED), (_share(rings), GILT)):
-        albedo += share[..., None] * (colour - albedo)
-    height += _solder_domes(pads, px_per_mm) + bare * 0.006 * grain_noise(shape, rng, 0.3 * px_per_mm)
-    gloss = np.asarray(0.75 * (1 - silk_share), np.float32)
+    bare = np.maximum(pads, rings)
+    silk = np.minimum(_draw_silkscreen(px_per_mm), 255 - bare)
     board = _draw_outline(px_per_mm)
-    _lighten_edge(albedo, board, px_per_mm)
-
-    full = np.ones(shape, np.float32)
-    picture = light.shade(albedo, np.asarray(height, np.float32), bare, gloss, px_per_mm, full, full)
+    under, dimples = _soften(copper, 0.035 * px_per_mm), _soften(vias, 0.03 * px_per_mm)
+    worn = np.clip(1.0 + 0.10 * grain_noise(shape, rng, 0.08 * px_per_mm), 0, 1)
+    prints = (
+        (_share(silk) * worn, SILK),
+        (_share(pads), TINNED),
+        (_share(rings), GILT),
+        (_edge(board, px_per_mm), LAMINATE),
+    )
+    albedo = _draw_albedo(under, dimples, _weave(shape, px_per_mm, rng), prints)
+    height = _solder_domes(pads, px_per_mm) + 0.045 * under + 0.02 * _share(silk) - 0.05 * dimples
+    height += _share(bare) * (0.006 * grain_noise(shape, rng, 0.3 * px_per_mm))
+    height += 0.0016 * grain_noise(shape, rng, 0.25 * px_per_mm) + 0.003 * grain_noise(shape, rng, 2.5 * px_per_mm)
+    gloss = np.float32(0.75) * (1 - _share(silk))
+    full = np.broadcast_to(np.float32(1.0), shape)
+    picture = light.shade(albedo, height, _share(bare), gloss, px_per_mm, full, full)
     solid = np.minimum(board, 255 - holes)
-    colour = cv2.multiply(light.expose(picture), cv2.merge([solid] * 3), scale=1 / 255.0)
+    colour = cv2.multiply(picture, cv2.merge([solid] * 3), scale=1 / 255.0)
     through = _see_through(solid, board, px_per_mm)
-    lacquer = np.asarray(np.round(255 * (1 - bare) * (1 - silk_share)), np.uint8)
+    lacquer = 255 - np.maximum(bare, silk)
     anchor = (MARGIN_MM * px_per_mm - 0.5, MARGIN_MM * px_per_mm - 0.5)
-    return BareBoard(Layer(cv2.merge([*cv2.split(colour), through]), anchor), lacquer, px_per_mm)
+    return BareBoard(Layer(np.asarray(cv2.merge([*cv2.split(colour), through]), np.uint8), anchor), lacquer, px_per_mm)
+
+
+def _draw_albedo(under: F32, dimples: F32, weave: F32, prints: tuple[tuple[F32, F32], ...]) -> F32:
+    """Colours (3, H, W): lacquer over copper and laminate, and what is printed or bare on top."""
+    tone = (1.0 + weave * (1 - 0.6 * under)) * (1.0 - 0.45 * dimples)
+    albedo = np.empty((3, *under.shape), np.float32)
+    for channel, plane in enumerate(albedo):
+        plane[:] = (MASK_ON_LAMINATE[channel] + under * (MASK_ON_COPPER - MASK_ON_LAMINATE)[channel]) * tone
+        for share, colour in prints:
+            plane += share * (colour[channel] - plane)
+    return albedo
+
+
+def _soften(mask: U8, sigma_px: float) -> F32:
+    return _share(np.asarray(cv2.GaussianBlur(mask, (0, 0), max(0.5, sigma_px)), np.uint8))
 
 
 def _share(mask: U8) -> F32:
-    return np.asarray(mask.astype(np.float32) / 255.0, np.float32)
+    return mask.astype(np.float32) * np.float32(1.0 / 255.0)
 
 
 def _draw_copper(px_per_mm: float) -> tuple[U8, U8]:
@@ -188,7 +199,10 @@ def _draw_silkscreen(px_per_mm: float) -> U8:
         _outline_part(sheet, part)
         for x, y, turns in _reference_spots(part):
             area = _text_area(part.ref, x, y, turns)
-            if not any(_overlap(area, other) for other in taken):
+            inside = (
+                area[1] > 0.7 and area[3] < BOARD_HEIGHT_MM - 0.7 and area[0] > 0.7 and area[2] < BOARD_WIDTH_MM - 0.7
+            )
+            if inside and not any(_overlap(area, other) for other in taken):
                 sheet.text(part.ref, x, y, _REF_MM, turns, stroke=0.14)
                 taken.append(area)
                 break
@@ -223,9 +237,7 @@ def _around(part: Placement) -> Area:
 
 def _overlap(one: Area, other: Area) -> bool:
     gap = 0.12
-    return (
-        one[0] < other[2] + gap and other[0] < one[2] + gap and one[1] < other[3] + gap and other[1] < one[3] + gap
-    )
+    return one[0] < other[2] + gap and other[0] < one[2] + gap and one[1] < other[3] + gap and other[1] < one[3] + gap
 
 
 def _text_area(text: str, x: float, y: float, turns: int) -> Area:
@@ -272,8 +284,12 @@ def _weave(shape: tuple[int, int], px_per_mm: float, rng: np.random.Generator) -
     x = np.arange(shape[1], dtype=np.float32) * (2 * np.pi / pitch)
     y = np.arange(shape[0], dtype=np.float32)[:, None] * (2 * np.pi / pitch)
     fabric = np.cos(x) * np.cos(y)
-    return np.asarray(0.045 * fabric + 0.035 * grain_noise(shape, rng, 0.15 * px_per_mm)
-                      + 0.04 * grain_noise(shape, rng, 6.0 * px_per_mm), np.float32)
+    return np.asarray(
+        0.045 * fabric
+        + 0.035 * grain_noise(shape, rng, 0.15 * px_per_mm)
+        + 0.04 * grain_noise(shape, rng, 6.0 * px_per_mm),
+        np.float32,
+    )
 
 
 def _solder_domes(pads: U8, px_per_mm: float) -> F32:
@@ -296,18 +312,16 @@ def _draw_outline(px_per_mm: float) -> U8:
     return sheet.mask
 
 
-def _lighten_edge(albedo: F32, board: U8, px_per_mm: float) -> None:
-    """The milled edge shows raw laminate, in place."""
+def _edge(board: U8, px_per_mm: float) -> F32:
+    """Share 0..1 of raw laminate that shows along the milled edge."""
     inside = cv2.distanceTransform((board > 127).astype(np.uint8), cv2.DIST_L2, 3)
-    rim = np.clip(1.0 - inside / (0.16 * px_per_mm), 0, 1)
-    rim[board == 0] = 0
-    albedo += (0.75 * rim)[..., None].astype(np.float32) * (LAMINATE - albedo)
+    return np.asarray(0.75 * np.clip(1.0 - inside / (0.16 * px_per_mm), 0, 1) * (board > 0), np.float32)
 
 
 def _see_through(solid: U8, board: U8, px_per_mm: float) -> U8:
     """What remains of the belt: nothing under the board, its shadow beside it, little in deep holes."""
     height = _share(solid) * BOARD_THICK_MM
-    lit = light.cast_shadow(height, px_per_mm, soft_mm=0.5)
+    lit = light.cast_shadow(height, px_per_mm, soft_mm=0.5, grid_px_per_mm=8.0)
     sky = light.ambient_occlusion(height, px_per_mm)
     in_hole = _share(np.minimum(255 - solid, board))
     remaining = (0.6 * lit + 0.4 * sky) * (1.0 - 0.72 * in_hole)
@@ -353,6 +367,3 @@ def draw_label(lot_text: str, px_per_mm: float) -> Layer:
         draw_text(ink, text, relief.to_px(2.9, y), size * scale, size * scale * 0.15)
     relief.print_mask(ink, linear("#232323"), 0.92)
     return relief.photograph(oversampling=2)
-
-
-__all__ = ["LOT_CODE_REFS", "BareBoard", "canvas_shape", "draw_bare_board", "draw_label", "stamp_lot_code"]

@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 
 from inspector.scenes import marks
-from inspector.scenes.board import MARGIN_MM, BareBoard, draw_bare_board, draw_label, stamp_lot_code
+from inspector.scenes.board import BareBoard, draw_bare_board, draw_label, stamp_lot_code
 from inspector.scenes.board_layout import (
     BOARD_HEIGHT_MM,
     BOARD_WIDTH_MM,
     CHIP_SPECS,
     HOLE_RADIUS_MM,
     LABEL_BOX,
-    LEGGED_SPECS,
     LOT_CODE_REFS,
     MOUNTING_HOLES,
     PLACEMENTS,
@@ -26,7 +25,7 @@ from inspector.scenes.board_layout import (
 )
 from inspector.scenes.chips import SOLDER, tombstone
 from inspector.scenes.defects import MadeDefect, PlannedDefect, change_canvas
-from inspector.scenes.light import F32, U8
+from inspector.scenes.light import F32, U8, linear
 from inspector.scenes.product import AssembledPart
 from inspector.scenes.relief import Layer, Relief, lay_over
 from inspector.scenes.variation import Lot
@@ -60,12 +59,22 @@ class BoardProduct:
             if look not in drawn:
                 drawn[look] = self.photograph(draw_component(part, px_per_mm * self.oversampling))
             self.layers[part.ref] = drawn[look]
+        self.covered = self._draw_covered()
         origin = self.bare.layer.anchor_px
         self.centre_px = (origin[0] + BOARD_WIDTH_MM / 2 * px_per_mm, origin[1] + BOARD_HEIGHT_MM / 2 * px_per_mm)
 
     def photograph(self, relief: Relief) -> Layer:
         """The picture of a relief drawn `oversampling` times too large."""
         return relief.photograph(oversampling=self.oversampling)
+
+    def _draw_covered(self) -> U8:
+        """Where components stand, (H, W) uint8."""
+        open_sheet = np.zeros_like(self.bare.layer.pixels)
+        open_sheet[..., 3] = 255
+        for part in PLACEMENTS:
+            lay_over(open_sheet, self.layers[part.ref], *self.to_px(part.x, part.y))
+        solid = np.asarray(open_sheet[..., 3] < 60, np.uint8) * 255
+        return np.asarray(cv2.dilate(solid, np.ones((5, 5), np.uint8)), np.uint8)
 
     def to_px(self, x_mm: float, y_mm: float) -> tuple[float, float]:
         """Board millimetres to canvas pixels."""
@@ -95,7 +104,9 @@ class BoardStock:
         for part in LOOSE:
             gain = shades[part.package]
             layer = product.layers[part.ref].tinted((gain, gain, gain))
-            self.layers[part.ref] = _mark_date(layer, part, lot, product.px_per_mm) if part.ref in LOT_CODE_REFS else layer
+            self.layers[part.ref] = (
+                _mark_date(layer, part, lot, product.px_per_mm) if part.ref in LOT_CODE_REFS else layer
+            )
 
     def assemble(
         self, rng: np.random.Generator, planned: tuple[PlannedDefect, ...], defect_rng: np.random.Generator
@@ -163,10 +174,7 @@ class _Workpiece:
     def surface(self, window: tuple[int, int, int, int]) -> F32:
         """Where the bare board lies open in a window, 0..1: components stand in the way of a scratch."""
         x0, y0, x1, y1 = window
-        base = self.product.bare.layer.pixels[y0:y1, x0:x1, :3]
-        covered = cv2.absdiff(self.canvas[y0:y1, x0:x1, :3], base).max(axis=2) > 40
-        sheet = covered.astype(np.uint8) * 255
-        return np.asarray(1.0 - cv2.GaussianBlur(sheet, (3, 3), 0).astype(np.float32) / 255.0, np.float32)
+        return np.asarray(1.0 - self.product.covered[y0:y1, x0:x1].astype(np.float32) / 255.0, np.float32)
 
 
 def _window_around(x: float, y: float, wide: float, tall: float, canvas: U8) -> tuple[int, int, int, int]:
@@ -177,8 +185,7 @@ def _window_around(x: float, y: float, wide: float, tall: float, canvas: U8) -> 
 def _shade_lacquer(bare: BareBoard, shade: float) -> U8:
     """The bare board with the lot's tint of solder mask: `shade` -1..1 is duller and bluer, or fresher."""
     pixels = bare.layer.pixels
-    gains = (1.0 - 0.05 * shade, 1.0 + 0.05 * shade, 1.0 + 0.03 * shade, 1.0)
-    shaded = cv2.multiply(pixels, gains)
+    shaded = bare.layer.tinted((1.0 - 0.05 * shade, 1.0 + 0.05 * shade, 1.0 + 0.03 * shade)).pixels
     return np.asarray(cv2.copyTo(shaded, bare.solder_mask, pixels.copy()), np.uint8)
 
 
@@ -229,7 +236,9 @@ def _raise_tombstone(piece: _Workpiece, rng: np.random.Generator, severity: floa
 def _bridge_solder(piece: _Workpiece, rng: np.random.Generator, severity: float) -> MadeDefect | None:
     part = _pick(rng, tuple(part for part in LOOSE if part.package in ("SO8", "SO16", "QFP44")))
     pads = part.pads()
-    pairs = [(one, two) for one in pads for two in pads if one < two and np.hypot(one[0] - two[0], one[1] - two[1]) < 1.4]
+    pairs = [
+        (one, two) for one in pads for two in pads if one < two and np.hypot(one[0] - two[0], one[1] - two[1]) < 1.4
+    ]
     one, two = _pick(rng, tuple(pairs))
     relief = _draw_bridge(piece, rng, severity, (two[0] - one[0], two[1] - one[1]), min(one[2], one[3]))
     x, y = piece.product.to_px((one[0] + two[0]) / 2, (one[1] + two[1]) / 2)
@@ -302,7 +311,7 @@ def _plug_hole(piece: _Workpiece, rng: np.random.Generator, severity: float) -> 
     room = HOLE_RADIUS_MM + 0.6
     relief = Relief((-room, -room, room, room), piece.px_per_mm * piece.product.oversampling)
     plug = relief.disc(0, 0, HOLE_RADIUS_MM + 0.05)
-    relief.lay(plug, marks.linear("#4d5a2c"), -0.12 * plug.rounded_edge(0.3), gloss=0.5)
+    relief.lay(plug, linear("#4d5a2c"), -0.12 * plug.rounded_edge(0.3), gloss=0.5)
     relief.speckle(rng, 0.10, 0.3)
     return piece.lay(piece.product.photograph(relief), *piece.product.to_px(x, y))
 

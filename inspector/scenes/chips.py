@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inspector.scenes.lettering import draw_text
 from inspector.scenes.light import F32, linear
-from inspector.scenes.relief import Patch, Relief
+from inspector.scenes.relief import Relief
 
 SOLDER = linear("#d2d4d5")
 TIN = linear("#c6c7c3")
@@ -62,7 +63,7 @@ def chip(spec: ChipBody, label: str, px_per_mm: float, rng: np.random.Generator)
         relief.lay(cap, TIN, bulge, metal=1.0)
     relief.speckle(rng, 0.05, 0.12)
     if label and spec.top is not None:
-        _engrave(relief, label, (0, 0), min(0.78, spec.length * 0.21, spec.width * 0.5), 0.085, linear("#d8d8d2"), 0.85)
+        engrave(relief, label, (0, 0), min(0.78, spec.length * 0.21, spec.width * 0.5), 0.085, linear("#d8d8d2"), 0.85)
     relief.roughen_metal(rng)
     return relief
 
@@ -89,10 +90,10 @@ def diode(label: str, px_per_mm: float, rng: np.random.Generator) -> Relief:
     for side in (-1.0, 1.0):
         leg = relief.box(side * 2.25, 0, 1.0, 1.5, 0.1)
         relief.lay(leg, TIN, 0.15 + 0.35 * np.clip(-side * leg.x + 0.4, 0, 1), metal=1.0)
-    _lay_epoxy(relief, 4.2, 2.6, 2.0, rng)
+    lay_epoxy(relief, 4.2, 2.6, 2.0, rng)
     bar = relief.box(-1.45, 0, 0.45, 2.2)
     relief.mark(bar, linear("#b9b7ae"), 0.8)
-    _engrave(relief, label, (0.35, 0), 0.75, 0.1, LASER, 0.55)
+    engrave(relief, label, (0.35, 0), 0.75, 0.1, LASER, 0.55)
     return relief
 
 
@@ -106,8 +107,8 @@ def tantalum(label: str, px_per_mm: float, rng: np.random.Generator) -> Relief:
     relief.lay(body, linear("#d0932f"), 2.2 + 0.3 * body.rounded_edge(0.35), gloss=0.35)
     relief.speckle(rng, 0.05, 0.1)
     relief.mark(relief.box(-2.35, 0, 0.75, 3.0), linear("#6b3c14"), 0.9)
-    _engrave(relief, label, (0.4, -0.55), 0.85, 0.11, linear("#5a3413"), 0.9)
-    _engrave(relief, "16V", (0.4, 0.65), 0.75, 0.11, linear("#5a3413"), 0.9)
+    engrave(relief, label, (0.4, -0.55), 0.85, 0.11, linear("#5a3413"), 0.9)
+    engrave(relief, "16V", (0.4, 0.65), 0.75, 0.11, linear("#5a3413"), 0.9)
     return relief
 
 
@@ -185,13 +186,17 @@ def regulator_package() -> LegPackage:
 
 def leg_part(spec: LegPackage, lines: tuple[str, ...], px_per_mm: float, rng: np.random.Generator) -> Relief:
     """An integrated circuit with bent legs, solder at their feet, laser-marked with `lines`."""
-    relief = Relief(room_for(spec.width + 2 * spec.reach + 0.8, spec.height + 2 * spec.reach + 0.8, spec.tall), px_per_mm)
+    relief = Relief(
+        room_for(spec.width + 2 * spec.reach + 0.8, spec.height + 2 * spec.reach + 0.8, spec.tall), px_per_mm
+    )
     for x, y, dx, dy in spec.legs:
         _lay_leg(relief, spec, (x, y), (dx, dy), 4.0 if spec.leg_width == 0.75 and dx > 0 else 1.0)
-    _lay_epoxy(relief, spec.width, spec.height, spec.tall, rng)
+    lay_epoxy(relief, spec.width, spec.height, spec.tall, rng)
     small = min(spec.width, spec.height)
     upright = spec.height > spec.width * 1.15
-    dimple = relief.disc(-spec.width / 2 + 0.13 * small, -spec.height / 2 + 0.13 * small, min(0.5, 0.055 * small + 0.08))
+    dimple = relief.disc(
+        -spec.width / 2 + 0.13 * small, -spec.height / 2 + 0.13 * small, min(0.5, 0.055 * small + 0.08)
+    )
     if small > 2.0:
         relief.lay(dimple, EPOXY * 0.8, spec.tall - 0.12 * dimple.rounded_edge(0.15), gloss=0.5)
     _mark_lines(relief, spec, lines, upright)
@@ -206,7 +211,7 @@ def _mark_lines(relief: Relief, spec: LegPackage, lines: tuple[str, ...], uprigh
     for index, line in enumerate(lines):
         offset = (index - (len(lines) - 1) / 2) * size * 1.55
         spot = (offset, 0.0) if upright else (0.0, offset)
-        _engrave(relief, line, spot, size, max(0.07, size * 0.11), LASER, 0.62, turns=1 if upright else 0)
+        engrave(relief, line, spot, size, max(0.07, size * 0.11), LASER, 0.62, turns=1 if upright else 0)
 
 
 def _lay_leg(
@@ -223,18 +228,18 @@ def _lay_leg(
     leg = relief.box(x, y, *size, 0.04)
     along = (leg.x * direction[0] + leg.y * direction[1]) / reach + 0.5
     shoulder = min(0.75, spec.tall * 0.55)
-    bend = 0.16 + (shoulder - 0.16) * _smooth_step(0.62, 0.28, along)
+    bend = 0.16 + (shoulder - 0.16) * smooth_step(0.62, 0.28, along)
     relief.lay(leg, TIN, np.asarray(bend, np.float32) + 0.03 * leg.rounded_edge(0.07), metal=1.0)
 
 
-def _lay_epoxy(relief: Relief, width: float, height: float, tall: float, rng: np.random.Generator) -> None:
+def lay_epoxy(relief: Relief, width: float, height: float, tall: float, rng: np.random.Generator) -> None:
     body = relief.box(0, 0, width, height, 0.10)
     slope = np.clip(-body.distance / 0.22, 0, 1)
     relief.lay(body, EPOXY, np.asarray(tall * 0.62 + tall * 0.38 * slope, np.float32), gloss=0.32)
     window = (body.rows, body.columns)
     grain = rng.standard_normal(body.x.shape).astype(np.float32)
     relief.height[window] += 0.0035 * grain * (slope > 0.98)
-    relief.albedo[window] *= (1.0 + 0.06 * grain * body.cover)[..., None]
+    relief.albedo[:, body.rows, body.columns] *= 1.0 + 0.06 * grain * body.cover
 
 
 def _lay_fillet(relief: Relief, side: float, spec: ChipBody, pad_length: float) -> None:
@@ -245,7 +250,7 @@ def _lay_fillet(relief: Relief, side: float, spec: ChipBody, pad_length: float) 
     relief.lay(pad, SOLDER, np.asarray(climb * pad.rounded_edge(0.28), np.float32), metal=1.0)
 
 
-def _engrave(
+def engrave(
     relief: Relief,
     text: str,
     spot: tuple[float, float],
@@ -261,12 +266,6 @@ def _engrave(
     relief.print_mask(mask, colour, opacity)
 
 
-def _smooth_step(low: float, high: float, value: F32) -> F32:
+def smooth_step(low: float, high: float, value: NDArray[np.floating]) -> F32:
     share = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(share * share * (3 - 2 * share), np.float32)
-
-
-engrave = _engrave
-lay_epoxy = _lay_epoxy
-smooth_step = _smooth_step
-__all__ = ["ChipBody", "LegPackage", "Patch", "chip", "diode", "engrave", "led", "leg_part", "tantalum", "tombstone"]

@@ -27,7 +27,7 @@ SHOULDER = 1.55
 GAMMA = 2.2
 _SPHERE_PX = 256
 _EXPOSE_STEPS = 8192
-_SHADOW_PX_PER_MM = 20.0
+_STRIP_ROWS = 96
 
 
 def linear(hex_colour: str) -> F32:
@@ -61,17 +61,17 @@ def slopes(height_mm: F32, px_per_mm: float) -> tuple[F32, F32]:
     return np.asarray(dx, np.float32), np.asarray(dy, np.float32)
 
 
-def cast_shadow(height_mm: F32, px_per_mm: float, *, soft_mm: float = 0.12) -> F32:
+def cast_shadow(height_mm: F32, px_per_mm: float, *, soft_mm: float = 0.12, grid_px_per_mm: float = 12.0) -> F32:
     """Share of the key light that reaches each point, 0..1, of the shape of the height map.
 
-    Marches from each point towards the light, on a grid of at most `_SHADOW_PX_PER_MM`; a penumbra
+    Marches from each point towards the light, on a grid of at most `grid_px_per_mm`; a penumbra
     grows with the distance to the edge that throws the shadow.
     """
     tallest = float(height_mm.max() - height_mm.min())
     if tallest <= 0.02:
         return np.ones_like(height_mm)
     rows, columns = height_mm.shape
-    shrink = max(1.0, px_per_mm / _SHADOW_PX_PER_MM)
+    shrink = max(1.0, px_per_mm / grid_px_per_mm)
     size = (max(1, round(columns / shrink)), max(1, round(rows / shrink)))
     ground = cv2.resize(height_mm, size, interpolation=cv2.INTER_AREA)
     scale = px_per_mm * size[0] / columns
@@ -96,17 +96,28 @@ def ambient_occlusion(height_mm: F32, px_per_mm: float) -> F32:
     return open_sky
 
 
-def shade(albedo: F32, height_mm: F32, metal: F32, gloss: F32, px_per_mm: float, lit: F32, sky: F32) -> F32:
-    """Linear light (H, W, 3) that leaves a surface towards the camera.
+def shade(albedo: F32, height_mm: F32, metal: F32, gloss: F32, px_per_mm: float, lit: F32, sky: F32) -> U8:
+    """Exposed picture (H, W, 3) uint8 BGR of a surface seen from above.
 
-    `albedo` (H, W, 3) linear BGR; `metal` and `gloss` (H, W) 0..1: metal reflects the surroundings in
+    `albedo` (3, H, W) linear BGR planes; `metal` and `gloss` (H, W) 0..1: metal reflects the surroundings in
     its own colour, gloss adds a clear coat. `lit` and `sky` are the shares of key light and dome.
     """
-    dx, dy = slopes(height_mm, px_per_mm)
+    rows, columns = height_mm.shape
+    picture = np.empty((rows, columns, 3), np.uint8)
+    for top in range(0, rows, _STRIP_ROWS):
+        bottom = min(rows, top + _STRIP_ROWS)
+        first, last = max(0, top - 1), min(rows, bottom + 1)
+        dx, dy = (slope[top - first :][: bottom - top] for slope in slopes(height_mm[first:last], px_per_mm))
+        strip = slice(top, bottom)
+        materials = (metal[strip], gloss[strip], lit[strip], sky[strip])
+        picture[strip] = _shade_strip(albedo[:, strip], dx, dy, *materials)
+    return picture
+
+
+def _shade_strip(albedo: F32, dx: F32, dy: F32, metal: F32, gloss: F32, lit: F32, sky: F32) -> U8:
     up = 1.0 / np.sqrt(1.0 + dx * dx + dy * dy)
-    normal_x, normal_y = -dx * up, -dy * up
-    towards = normal_x * _KEY_X + normal_y * _KEY_Y + up * _KEY_Z
-    key = np.maximum(towards, 0.0) * lit
+    normal_x, normal_y = np.asarray(-dx * up, np.float32), np.asarray(-dy * up, np.float32)
+    key = np.maximum(normal_x * _KEY_X + normal_y * _KEY_Y + up * _KEY_Z, 0.0) * lit
     dome = sky * (0.55 + 0.45 * up)
     seen = 0.35 + 0.65 * lit * sky
     mirrored = reflect(normal_x, normal_y, 0.10) * seen
@@ -114,10 +125,10 @@ def shade(albedo: F32, height_mm: F32, metal: F32, gloss: F32, px_per_mm: float,
     dull = 1.0 - metal
     coat = mirrored * gloss * (0.035 + 0.5 * (1.0 - up) ** 3) * dull
     planes = []
-    for colour, key_tint, dome_tint in zip(cv2.split(albedo), KEY_COLOUR_BGR, DOME_COLOUR_BGR, strict=True):
+    for colour, key_tint, dome_tint in zip(albedo, KEY_COLOUR_BGR, DOME_COLOUR_BGR, strict=True):
         light = dull * (key * float(key_tint) + dome * float(dome_tint)) + metallic
-        planes.append(np.asarray(colour, np.float32) * light + coat)
-    return np.asarray(cv2.merge(planes), np.float32)
+        planes.append(expose(colour * light + coat))
+    return np.asarray(cv2.merge(planes), np.uint8)
 
 
 def reflect(normal_x: F32, normal_y: F32, roughness: float) -> F32:

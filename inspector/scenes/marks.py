@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.scenes import light
-from inspector.scenes.light import F32, U8, linear
+from inspector.scenes.light import F32, U8
 from inspector.scenes.relief import grain_noise
 
 Path = NDArray[np.float64]
@@ -23,7 +22,7 @@ def blend(window: U8, share: F32, colour: F32) -> None:
     weight = (share * (1.0 - window[..., 3].astype(np.float32) / 255.0))[..., None]
     picture = window[..., :3].astype(np.float32)
     picture += weight * (colour - picture)
-    window[..., :3] = np.round(picture)
+    window[..., :3] = np.round(np.clip(picture, 0.0, 255.0))
 
 
 def scale_light(window: U8, factor: F32) -> None:
@@ -62,22 +61,37 @@ def stroke(shape: tuple[int, ...], path: Path, widths: F32, offset: float = 0.0)
 def scratch(
     window: U8, rng: np.random.Generator, severity: float, px_per_mm: float, bright: str, allowed: F32 | None = None
 ) -> None:
-    """A groove through the middle of the window: bright bare material, one dark and one shining flank."""
+    """A groove through the middle of the window with finer ones beside it: bare material between a dark and a
+    shining flank."""
     height, width = window.shape[:2]
     heading = float(rng.uniform(-0.9, 0.9)) + (np.pi if rng.random() < 0.5 else 0.0)
-    length = (0.45 + 0.5 * severity) * min(height, width)
+    length = (0.5 + 0.45 * severity) * min(height, width)
     start = (width / 2 - np.cos(heading) * length / 2, height / 2 - np.sin(heading) * length / 2)
-    path = wander(rng, start, heading, length, 0.012)
+    path = wander(rng, start, heading, length, 0.010)
+    free = np.ones((height, width), np.float32) if allowed is None else allowed
+    across = np.array([-np.sin(heading), np.cos(heading)])
+    for number in range(1 + int(rng.integers(1, 4))):
+        aside = 0.0 if number == 0 else float(rng.uniform(-0.32, 0.32))
+        first = 0 if number == 0 else int(rng.integers(0, len(path) // 2))
+        last = len(path) if number == 0 else first + int(rng.integers(len(path) // 3, len(path)))
+        piece = path[first:last] + across * (aside * px_per_mm)
+        wide = (0.10 + 0.14 * severity) if number == 0 else 0.05
+        _scratch_once(window, rng, piece, wide * px_per_mm, px_per_mm, bright, free)
+
+
+def _scratch_once(
+    window: U8, rng: np.random.Generator, path: Path, width_px: float, px_per_mm: float, bright: str, free: F32
+) -> None:
     count = len(path)
-    taper = np.sin(np.linspace(0.05, np.pi - 0.05, count)) ** 0.4
-    ragged = 1.0 + 0.35 * np.convolve(rng.standard_normal(count), np.ones(3) / 3, "same")
-    widths = np.asarray(np.maximum(0.8, (0.14 + 0.26 * severity) * px_per_mm * taper * ragged), np.float32)
-    core = stroke(window.shape, path, widths)
-    flank = stroke(window.shape, path, widths * 1.5, offset=0.06 * px_per_mm)
-    free = np.ones_like(core) if allowed is None else allowed
-    scale_light(window, 1.0 - 0.55 * np.clip(flank - core, 0, 1) * free)
-    texture = 1.0 + 0.16 * grain_noise(core.shape, rng, 0.10 * px_per_mm)
-    blend(window, np.clip(core * 0.9, 0, 1) * free, exposed(bright) * np.clip(texture, 0.5, 1.3)[..., None])
+    taper = np.sin(np.linspace(0.12, np.pi - 0.12, count)) ** 0.5
+    pressure = 1.0 + 0.5 * np.convolve(rng.standard_normal(count + 8), np.ones(9) / 9, "valid")
+    widths = np.asarray(np.maximum(0.6, width_px * taper * pressure), np.float32)
+    core = cv2.GaussianBlur(stroke(window.shape, path, widths), (3, 3), 0)
+    flank = stroke(window.shape, path, widths * 1.4, offset=0.05 * px_per_mm)
+    scale_light(window, 1.0 - 0.5 * np.clip(flank - core, 0, 1) * free)
+    skips = np.clip(0.80 + 0.22 * grain_noise(core.shape, rng, 0.5 * px_per_mm), 0.25, 0.95)
+    tone = np.clip(1.0 + 0.09 * grain_noise(core.shape, rng, 0.12 * px_per_mm), 0.7, 1.2)
+    blend(window, np.asarray(core * skips * free, np.float32), exposed(bright) * tone[..., None])
 
 
 def stain(
@@ -87,14 +101,18 @@ def stain(
     height, width = window.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = (x - width / 2) / (width / 2), (y - height / 2) / (height / 2)
-    ragged = 0.13 * grain_noise((height, width), rng, 0.28 * width) + 0.04 * grain_noise((height, width), rng, 0.08 * width)
+    ragged = 0.13 * grain_noise((height, width), rng, 0.28 * width) + 0.04 * grain_noise(
+        (height, width), rng, 0.08 * width
+    )
     inside = 0.70 - np.hypot(x, y * float(rng.uniform(1.0, 1.35))) + ragged
     film = np.clip(inside / 0.05, 0, 1)
     rim = np.exp(-((inside - 0.05) ** 2) / (2 * 0.035**2))
     cloud = np.clip(0.5 + 0.25 * grain_noise((height, width), rng, 0.2 * width), 0, 1)
     depth = film * (0.35 + 0.30 * severity) * (0.55 + 0.45 * cloud) + 0.35 * rim * film
     free = np.ones_like(film) if allowed is None else allowed
-    blend(window, np.asarray(np.clip(depth, 0, 0.92) * free, np.float32), exposed(tint))
+    below = window[..., :3].astype(np.float32)
+    filtered = exposed(tint) * (0.35 + 0.65 * below / 135.0)
+    blend(window, np.asarray(np.clip(depth, 0, 0.92) * free, np.float32), np.minimum(filtered, 255.0))
     shine = cv2.GaussianBlur(np.asarray(rim * (x * -0.6 + y * -0.7 > 0.15), np.float32), (0, 0), 0.05 * px_per_mm + 0.5)
     blend(window, np.asarray(0.35 * shine * film * free, np.float32), exposed("#fff6e0"))
 
@@ -106,21 +124,21 @@ def crack(
     px_per_mm: float,
     start: tuple[float, float],
     heading: float,
-    allowed: F32 | None = None,
+    allowed: F32,
+    halo: str = "#b9bc9c",
 ) -> None:
     """A jagged dark line from `start` (window pixels), the material beside it turned pale."""
     length = 0.9 * (0.45 + 0.55 * severity) * max(window.shape[:2]) * 0.9
     path = wander(rng, start, heading, length, 0.0)
     across = np.array([-np.sin(heading), np.cos(heading)])
-    jag = np.cumsum(rng.normal(0, 0.16, len(path))) + rng.normal(0, 0.10, len(path))
+    jag = np.cumsum(rng.normal(0, 0.075, len(path)) * (rng.random(len(path)) < 0.5)) + rng.normal(0, 0.03, len(path))
     path = path + (jag * px_per_mm)[:, None] * across
     taper = np.linspace(1.0, 0.3, len(path))
     widths = np.asarray(np.maximum(0.8, (0.09 + 0.10 * severity) * px_per_mm * taper), np.float32)
     core = stroke(window.shape, path, widths)
-    free = np.ones_like(core) if allowed is None else allowed
     pale = cv2.GaussianBlur(core, (0, 0), 0.16 * px_per_mm + 0.4)
-    blend(window, np.asarray(np.clip(1.6 * pale, 0, 0.45) * free, np.float32), exposed("#b9bc9c"))
-    blend(window, np.asarray(0.94 * core * free, np.float32), exposed("#0c0d0c"))
+    blend(window, np.asarray(np.clip(1.6 * pale, 0, 0.45) * allowed, np.float32), exposed(halo))
+    blend(window, np.asarray(0.94 * core * allowed, np.float32), exposed("#0c0d0c"))
 
 
 def fibre(window: U8, rng: np.random.Generator, severity: float, px_per_mm: float) -> None:
@@ -162,9 +180,15 @@ def dust(canvas: U8, rng: np.random.Generator, px_per_mm: float, count: int) -> 
         window = canvas[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
         spot = np.zeros(window.shape[:2], np.uint8)
         centre = (min(x, reach), min(y, reach))
-        cv2.ellipse(spot, centre, (radius, max(1, int(radius * rng.uniform(0.4, 1)))), float(rng.uniform(0, 180)), 0, 360, (255,), -1)
+        cv2.ellipse(
+            spot,
+            centre,
+            (radius, max(1, int(radius * rng.uniform(0.4, 1)))),
+            float(rng.uniform(0, 180)),
+            0,
+            360,
+            (255,),
+            -1,
+        )
         share = cv2.GaussianBlur(spot, (3, 3), 0).astype(np.float32) * (float(rng.uniform(0.1, 0.3)) / 255)
         blend(window, np.asarray(share, np.float32), exposed("#cfccc0" if pale else "#15140f"))
-
-
-__all__ = ["blend", "crack", "dust", "exposed", "fibre", "light", "linear", "scale_light", "scratch", "stain", "tarnish"]

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from inspector.scenes import light
 from inspector.scenes.light import F32, U8
@@ -31,7 +30,7 @@ class Layer:
 
     def tinted(self, gains_bgr: tuple[float, float, float]) -> Layer:
         """The same layer with its colours multiplied."""
-        return Layer(cv2.multiply(self.pixels, (*gains_bgr, 1.0)), self.anchor_px)
+        return Layer(np.asarray(cv2.multiply(self.pixels, np.array((*gains_bgr, 1.0))), np.uint8), self.anchor_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Patch:
 
 
 class Relief:
-    """Height (mm), albedo (linear BGR), metal, gloss and coverage on one pixel grid.
+    """Height (mm), albedo (linear BGR planes), metal, gloss and coverage on one pixel grid.
 
     `box_mm` is (x0, y0, x1, y1) around the thing's origin; leave room for its shadow.
     """
@@ -66,7 +65,7 @@ class Relief:
         self.box_mm, self.px_per_mm = box_mm, px_per_mm
         columns = max(1, int(np.ceil((box_mm[2] - box_mm[0]) * px_per_mm)))
         rows = max(1, int(np.ceil((box_mm[3] - box_mm[1]) * px_per_mm)))
-        self.albedo = np.zeros((rows, columns, 3), np.float32)
+        self.albedo = np.zeros((3, rows, columns), np.float32)
         self.height = np.zeros((rows, columns), np.float32)
         self.metal = np.zeros((rows, columns), np.float32)
         self.gloss = np.zeros((rows, columns), np.float32)
@@ -87,35 +86,52 @@ class Relief:
         return Patch(rows, columns, dx, dy, np.asarray(np.hypot(dx, dy) - radius, np.float32), self.px_per_mm)
 
     def lay(
-        self, patch: Patch, albedo: F32, height: Number, *, metal: Number = 0.0, gloss: Number = 0.2, cover: Number = 1.0
+        self,
+        patch: Patch,
+        albedo: F32,
+        height: Number,
+        *,
+        metal: Number = 0.0,
+        gloss: Number = 0.2,
+        cover: Number = 1.0,
     ) -> None:
         """Put solid material: all channels are replaced where the patch covers."""
         share = np.asarray(patch.cover * cover, np.float32)
         window = (patch.rows, patch.columns)
-        self.albedo[window] += share[..., None] * (albedo - self.albedo[window])
+        for plane, colour in zip(self.albedo, albedo, strict=True):
+            plane[window] += share * (colour - plane[window])
         for channel, value in ((self.height, height), (self.metal, metal), (self.gloss, gloss)):
             channel[window] += share * (value - channel[window])
         self.coverage[window] = np.maximum(self.coverage[window], share)
 
     def mark(self, patch: Patch, albedo: F32, opacity: Number = 1.0) -> None:
         """Print on what is there: only the colour changes."""
-        share = np.asarray(patch.cover * opacity, np.float32)[..., None]
+        share = np.asarray(patch.cover * opacity, np.float32)
         window = (patch.rows, patch.columns)
-        self.albedo[window] += share * (albedo - self.albedo[window])
+        for plane, colour in zip(self.albedo, albedo, strict=True):
+            plane[window] += share * (colour - plane[window])
 
     def print_mask(self, mask: U8, albedo: F32, opacity: float = 1.0) -> None:
         """Print a (H, W) uint8 mask of the whole relief."""
-        share = (mask.astype(np.float32) * (opacity / 255.0))[..., None]
-        self.albedo += share * (albedo - self.albedo)
+        x, y, width, height = cv2.boundingRect(mask)
+        share = mask[y : y + height, x : x + width].astype(np.float32) * np.float32(opacity / 255.0)
+        for plane, colour in zip(self.albedo, albedo, strict=True):
+            plane[y : y + height, x : x + width] += share * (colour - plane[y : y + height, x : x + width])
 
     def to_px(self, x: float, y: float) -> tuple[float, float]:
         """Millimetres to pixels of this relief."""
         return (x - self.box_mm[0]) * self.px_per_mm - 0.5, (y - self.box_mm[1]) * self.px_per_mm - 0.5
 
+    def ring(self, x: float, y: float, outer: float, inner: float) -> Patch:
+        """The area between two circles around (x, y)."""
+        disc = self.disc(x, y, outer)
+        distance = np.maximum(disc.distance, inner - (disc.distance + outer))
+        return Patch(disc.rows, disc.columns, disc.x, disc.y, np.asarray(distance, np.float32), self.px_per_mm)
+
     def speckle(self, rng: np.random.Generator, amount: float, grain_mm: float) -> None:
         """Uneven colour of real material: multiplies the albedo by 1 ± `amount` in grains."""
         grain = grain_noise(self.height.shape, rng, grain_mm * self.px_per_mm)
-        self.albedo *= np.maximum(0.0, 1.0 + amount * grain)[..., None]
+        self.albedo *= np.maximum(0.0, 1.0 + amount * grain)
 
     def roughen_metal(self, rng: np.random.Generator, depth_mm: float = 0.012, grain_mm: float = 0.22) -> None:
         """Solder and tin are never flat: uneven heights where there is metal, so that highlights break up."""
@@ -131,35 +147,40 @@ class Relief:
             x0, y0, x1, y1 = y0, -x1, y1, -x0
         other = Relief((x0, y0, x1, y1), self.px_per_mm)
         for name in ("albedo", "height", "metal", "gloss", "coverage"):
-            setattr(other, name, np.ascontiguousarray(np.rot90(getattr(self, name), turns)))
+            setattr(other, name, np.ascontiguousarray(np.rot90(getattr(self, name), turns, axes=(-2, -1))))
         return other
 
-    def photograph(self, *, oversampling: int = 1) -> Layer:
+    def photograph(self, *, oversampling: int = 1, shadow_grid_px_per_mm: float = 12.0) -> Layer:
         """Shade and expose; `oversampling` pixels become one."""
-        lit = light.cast_shadow(self.height, self.px_per_mm)
+        grid = min(shadow_grid_px_per_mm, 1.5 * self.px_per_mm / oversampling)
+        lit = light.cast_shadow(self.height, self.px_per_mm, grid_px_per_mm=grid)
         sky = light.ambient_occlusion(self.height, self.px_per_mm)
         key, dome = float(light.KEY_COLOUR_BGR[1]) * light.KEY_DIRECTION[2], float(light.DOME_COLOUR_BGR[1])
-        remaining = (key * lit + dome * sky) / (key + dome)
-        through = light.factor_to_u8(remaining).astype(np.float32) * (1.0 - self.coverage)
-        colour = np.zeros(self.albedo.shape, np.float32)
-        colour[self._solid()] = self._shade_solid(lit, sky)
-        size = (colour.shape[1] // oversampling, colour.shape[0] // oversampling)
-        pixels = cv2.resize(cv2.merge([*cv2.split(colour), through]), size, interpolation=cv2.INTER_AREA)
+        remaining = (key * lit + dome * sky) * np.float32(1.0 / (key + dome))
+        full = self.height.shape
+        pixels = np.zeros((*full, 4), np.uint8)
+        pixels[..., 3] = light.factor_to_u8(remaining) * (1.0 - self.coverage) + 0.5
+        pixels[(*self._solid(), slice(0, 3))] = self._shade_solid(lit, sky)
+        if oversampling > 1:
+            size = (full[1] // oversampling, full[0] // oversampling)
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         scale = self.px_per_mm / oversampling
-        anchor = (-self.box_mm[0] * scale - 0.5, -self.box_mm[1] * scale - 0.5)
-        return Layer(np.round(pixels).astype(np.uint8), anchor)
+        return Layer(pixels, (-self.box_mm[0] * scale - 0.5, -self.box_mm[1] * scale - 0.5))
 
     def _solid(self) -> tuple[slice, slice]:
         """The window that holds everything but shadow."""
         x, y, width, height = cv2.boundingRect((self.coverage > 0).astype(np.uint8))
         return slice(y, y + height), slice(x, x + width)
 
-    def _shade_solid(self, lit: F32, sky: F32) -> F32:
+    def _shade_solid(self, lit: F32, sky: F32) -> U8:
+        """The exposed picture of the solid window, weighted by coverage."""
         solid = self._solid()
         height = np.asarray(cv2.GaussianBlur(self.height, (0, 0), 1.0)[solid], np.float32)
         materials = (self.metal[solid], self.gloss[solid])
-        picture = light.shade(self.albedo[solid], height, *materials, self.px_per_mm, lit[solid], sky[solid])
-        return np.asarray(light.expose(picture) * self.coverage[solid][..., None], np.float32)
+        albedo = self.albedo[:, solid[0], solid[1]]
+        picture = light.shade(albedo, height, *materials, self.px_per_mm, lit[solid], sky[solid])
+        cover = np.asarray(np.round(self.coverage[solid] * 255.0), np.uint8)
+        return np.asarray(cv2.multiply(picture, cv2.merge([cover] * 3), scale=1.0 / 255.0), np.uint8)
 
     def _window(self, x: float, y: float, half_width: float, half_height: float) -> tuple[slice, slice, F32, F32]:
         margin = 2.0
@@ -179,10 +200,12 @@ def grain_noise(shape: tuple[int, ...], rng: np.random.Generator, grain_px: floa
     rows, columns = -(-shape[0] // shrink) + 2, -(-shape[1] // shrink) + 2
     coarse = rng.standard_normal((rows, columns), np.float32)
     if grain_px > 0.4:
-        coarse = cv2.GaussianBlur(coarse, (0, 0), max(0.5, grain_px / shrink / 2))
+        coarse = np.asarray(cv2.GaussianBlur(coarse, (0, 0), max(0.5, grain_px / shrink / 2)), np.float32)
     coarse /= max(1e-6, float(coarse.std()))
     if shrink > 1:
-        coarse = cv2.resize(coarse, (columns * shrink, rows * shrink), interpolation=cv2.INTER_CUBIC)
+        coarse = np.asarray(
+            cv2.resize(coarse, (columns * shrink, rows * shrink), interpolation=cv2.INTER_CUBIC), np.float32
+        )
     return np.ascontiguousarray(coarse[: shape[0], : shape[1]], np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from inspector.scenes.variation import Lot, Pose, Shot, defect_rng, draw_lot, dr
 
 FULL_WIDTH_PX, FULL_HEIGHT_PX = 3840, 2160
 FULL_PX_PER_MM = 32.0
-FIRST_SETUP_PART = 1_500_000_000
-"""Good parts for setting up are numbered from here; a production run never gets there."""
+JPEG_QUALITY = 92
+SETUP_OFFSET = 1_500_000_000
+"""Parts for setting up are numbered from here; a production run never gets there."""
 SETUP_LOT_SIZE = 2
-_LOTS_KEPT = 2
+_LOTS_KEPT = 1
+_MASK_LEVEL = 60
+"""A single mask pixel spread over four by the warp still counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,10 @@ class SceneRenderer:
         self,
         scene: str,
         seed: int,
-        *,
         width_px: int = FULL_WIDTH_PX,
         height_px: int = FULL_HEIGHT_PX,
-        defect_rate: float = 0.0,
+        *,
+        defect_rate: float = 0.2,
         lot_size: int = 50,
         kinds: tuple[str, ...] | None = None,
     ) -> None:
@@ -84,18 +88,25 @@ class SceneRenderer:
         self._noise = station.draw_noise(width_px, height_px, seed)
         self._lots: OrderedDict[int, _LotSetup] = OrderedDict()
 
-    def render(self, part_number: int, *, spoil: bool = True) -> RenderedPart:
-        """The photograph of a part. With `spoil=False` the same part, pose and noise without its defects."""
+    def render(self, part_number: int, *, defect_rate: float | None = None) -> RenderedPart:
+        """The photograph of a part, numbered from 1. `defect_rate` overrides that of the line: with 0 it is the
+        same part in the same pose with the same noise, without its defects."""
         setup = self._set_up_lot(lot_number(part_number, self.lot_size))
         shot = draw_shot(self.seed, part_number, self.px_scale)
         fate = defect_rng(self.seed, part_number)
-        planned = plan_defects(fate, self.kinds, self.defect_rate) if spoil else ()
+        planned = plan_defects(fate, self.kinds, self.defect_rate if defect_rate is None else defect_rate)
         part = setup.stock.assemble(part_rng(self.seed, part_number), planned, fate)
         move = self._place_part(shot.pose)
         pixels = self._photograph(part.canvas, move, shot, setup.gain)
         defects, mask = self._project_defects(part.defects, move)
         part_id = f"{self._product.part_prefix}-{part_number:06d}"
         return RenderedPart(pixels, part_number, part_id, setup.lot.name, defects, mask)
+
+    def render_empty(self) -> BgrImage:
+        """The belt without a part."""
+        gain = station.draw_gain(self.width_px, self.height_px, (1.0, 1.0, 1.0))
+        frame = station.apply_gain(np.ascontiguousarray(self._belt[:, : self.width_px]), gain, 1.0)
+        return station.add_noise(frame, self._noise, (0.5, 0.5))
 
     def lot_name(self, part_number: int) -> str:
         """The lot a part belongs to."""
@@ -145,10 +156,10 @@ class SceneRenderer:
             shifted = move.copy()
             shifted[:, 2] += move[:, :2] @ defect.origin_px
             placed = cv2.warpAffine(defect.mask, shifted, (self.width_px, self.height_px), flags=cv2.INTER_LINEAR)
-            x, y, width, height = cv2.boundingRect(np.asarray(placed > 127, np.uint8))
+            x, y, width, height = cv2.boundingRect(np.asarray(placed > _MASK_LEVEL, np.uint8))
             if width == 0 or height == 0:
                 continue
-            seen = placed[y : y + height, x : x + width] > 127
+            seen = placed[y : y + height, x : x + width] > _MASK_LEVEL
             mask[y : y + height, x : x + width] |= seen
             defects.append(SceneDefect(defect.kind, defect.severity, (x, y, x + width, y + height), seen))
         return tuple(defects), mask
@@ -165,9 +176,7 @@ def render_part(
     lot_size: int = 50,
 ) -> RenderedPart:
     """One part from nothing. For more than one keep a `SceneRenderer`: its set-up costs seconds at 4K."""
-    renderer = SceneRenderer(
-        scene, seed, width_px=width_px, height_px=height_px, defect_rate=defect_rate, lot_size=lot_size
-    )
+    renderer = SceneRenderer(scene, seed, width_px, height_px, defect_rate=defect_rate, lot_size=lot_size)
     return renderer.render(part_number)
 
 
@@ -178,19 +187,21 @@ def write_good_images(
     count: int,
     width_px: int = FULL_WIDTH_PX,
     height_px: int = FULL_HEIGHT_PX,
-    first_part: int = FIRST_SETUP_PART,
+    first_part: int = 1,
+    on_image: Callable[[Path], None] | None = None,
 ) -> tuple[Path, ...]:
-    """Write `count` photographs of good parts as `good_0001.jpg` … and return their paths.
+    """Write `count` photographs of good parts as `good_000001.jpg` … and return their paths.
 
-    The parts come from many small lots and have numbers that no production run reaches.
+    `first_part` counts set-up parts, which are numbered apart: none is ever a part of a production run.
+    They come from many small lots, so that a recipe sees how lots differ. `on_image` is told each path.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    renderer = SceneRenderer(
-        scene, seed, width_px=width_px, height_px=height_px, defect_rate=0.0, lot_size=SETUP_LOT_SIZE
-    )
+    renderer = SceneRenderer(scene, seed, width_px, height_px, defect_rate=0.0, lot_size=SETUP_LOT_SIZE)
     paths = []
-    for index in range(count):
-        path = directory / f"good_{index + 1:04d}.jpg"
-        path.write_bytes(encode_jpeg(renderer.render(first_part + index).pixels, 92))
+    for number in range(first_part, first_part + count):
+        path = directory / f"good_{number:06d}.jpg"
+        path.write_bytes(encode_jpeg(renderer.render(SETUP_OFFSET + number).pixels, JPEG_QUALITY))
         paths.append(path)
+        if on_image is not None:
+            on_image(path)
     return tuple(paths)

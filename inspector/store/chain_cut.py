@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.orm import Session
@@ -77,29 +78,44 @@ def find_needed(session: Session, inspection_ids: Sequence[str]) -> dict[str, st
     return needed
 
 
+@dataclass(frozen=True, slots=True)
+class _ChainRow:
+    """What removing an inspection needs to know about it."""
+
+    inspection_id: str
+    trigger_id: str
+    chain_index: int
+    row_hash: str
+    decided_utc_us: int
+
+
 def _find_removable(
     session: Session, station: str, older_than_us: int, batch: int
-) -> tuple[list[InspectionRow], str | None]:
+) -> tuple[list[_ChainRow], str | None]:
     """The longest removable prefix, up to `batch` rows, and what stops it."""
-    oldest = session.scalars(
-        select(InspectionRow)
+    found = session.execute(
+        select(
+            InspectionRow.inspection_id,
+            InspectionRow.trigger_id,
+            InspectionRow.chain_index,
+            InspectionRow.row_hash,
+            InspectionRow.decided_utc_us,
+        )
         .where(InspectionRow.station == station)
         .order_by(InspectionRow.chain_index)
         .limit(batch)
-        .execution_options(populate_existing=True)
-    ).all()
-    needed = find_needed(session, [row.inspection_id for row in oldest])
-    removable: list[InspectionRow] = []
-    for row in oldest:
-        if row.decided_utc_us >= older_than_us:
-            return removable, None
-        if row.inspection_id in needed:
-            return removable, f"inspection {row.inspection_id}: {needed[row.inspection_id]}"
-        removable.append(row)
-    return removable, None
+    )
+    oldest = [_ChainRow(*columns) for columns in found]
+    aged = list(takewhile(lambda row: row.decided_utc_us < older_than_us, oldest))
+    needed = find_needed(session, [row.inspection_id for row in aged]) if aged else {}
+    removable = list(takewhile(lambda row: row.inspection_id not in needed, aged))
+    if len(removable) == len(aged):
+        return removable, None
+    held = aged[len(removable)].inspection_id
+    return removable, f"inspection {held}: {needed[held]}"
 
 
-def _remove(session: Session, station: str, rows: Sequence[InspectionRow], now_us: int) -> int:
+def _remove(session: Session, station: str, rows: Sequence[_ChainRow], now_us: int) -> int:
     """Delete the rows and the triggers they leave empty, and move the checkpoint; returns the triggers."""
     ids = [row.inspection_id for row in rows]
     last_index, last_hash = rows[-1].chain_index, rows[-1].row_hash

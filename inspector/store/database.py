@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,14 @@ class Database:
         Any exception rolls back. Raises `DiskFullError`, `DataDirReadOnlyError` or `StoreError` for what
         SQLite reports. Keep it short: everybody else's commit waits.
         """
-        with self._named_errors(), self._write_turn, Session(self._writer, expire_on_commit=False) as session:
-            session.connection()
-            yield session
-            session.commit()
+        try:
+            with self._named_errors(), self._write_turn, Session(self._writer, expire_on_commit=False) as session:
+                session.connection()
+                yield session
+                session.commit()
+        except DiskFullError:
+            self._reuse_log()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -109,8 +113,7 @@ class Database:
         if time.monotonic() < self._checkpoint_due:
             return
         self._checkpoint_due = time.monotonic() + CHECKPOINT_EVERY_S
-        with self._named_errors(), self._plain.connect() as connection:
-            connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+        self._checkpoint()
 
     def durability(self) -> dict[str, Any]:
         """What a connection reports about how safe a commit is; 2 is `synchronous=FULL`."""
@@ -130,6 +133,15 @@ class Database:
         except StoreError as error:
             return [str(error)]
         return [line for line in found if line != "ok"] + orphans
+
+    def _checkpoint(self) -> None:
+        with self._named_errors(), self._plain.connect() as connection:
+            connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+
+    def _reuse_log(self) -> None:
+        """On a full disk: what the log holds is copied out, so that the next write needs no new space for it."""
+        with suppress(StoreError):
+            self._checkpoint()
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:

@@ -102,8 +102,7 @@ def fail_evidence(db: Database, inspection_id: str, reason: str, now_us: int) ->
         return row.state == "failed"
 
 
-def count_evidence(db: Database) -> dict[str, int]:
-    """How much evidence is in each state."""
+def count_pending(db: Database) -> int:
+    """How many inspections still wait for their evidence."""
     with db.read() as session:
-        rows = session.execute(select(EvidenceRow.state, func.count()).group_by(EvidenceRow.state)).all()
-    return {row[0]: row[1] for row in rows}
+        return session.scalar(select(func.count()).where(EvidenceRow.state == "pending")) or 0

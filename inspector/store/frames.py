@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from inspector.errors import StoreError
 from inspector.store.os_errors import named_os_errors
 
 TEMPORARY_PREFIX = ".writing-"
+EMPTY_FOLDER_KEPT_S = 3600.0
 _SUFFIX = re.compile(r"[-_a-z0-9]{0,24}\.[a-z0-9]{1,5}")
 _SEGMENT = re.compile(r"[a-z0-9][-_.a-z0-9]{0,127}")
 
@@ -108,11 +110,12 @@ class FrameFiles:
                     yield PictureFile(path, None if temporary else key, status.st_size, status.st_mtime_ns // 1000)
 
     def remove_empty_folders(self) -> None:
-        """Folders of days that retention has emptied."""
+        """Folders that retention emptied more than an hour ago; younger ones may be about to be written to."""
         for folder, _, _ in os.walk(self._root, topdown=False):
-            if Path(folder) != self._root:
-                with suppress(OSError):  # not empty
-                    Path(folder).rmdir()
+            path = Path(folder)
+            with suppress(OSError):  # not empty, or gone
+                if path != self._root and time.time() - path.stat().st_mtime > EMPTY_FOLDER_KEPT_S:
+                    path.rmdir()
 
 
 def delete_picture(path: Path) -> bool:

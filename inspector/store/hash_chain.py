@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
 from inspector.errors import ChainBrokenError, StoreError
 from inspector.records import SEVERITY, VerdictKind
 from inspector.store.canonical_json import canonical_json
 from inspector.store.database import Database
-from inspector.store.tables import Base, ChainCheckpointRow, DetectionRow, InspectionRow, StationRow, TriggerRow
+from inspector.store.tables import ChainCheckpointRow, DetectionRow, InspectionRow, StationRow, TriggerRow, table_of
 
 GENESIS_HASH = "0" * 64
 VERIFY_BATCH = 500
@@ -102,34 +102,32 @@ def _verify_link(link: _Link, expected_index: int, prev_hash: str) -> None:
 
 def _links(session: Session, station: str) -> Iterator[_Link]:
     """Every inspection in chain order, read in batches."""
+    inspection, detection, trigger = table_of(InspectionRow), table_of(DetectionRow), table_of(TriggerRow)
     after = 0
     while True:
-        rows = session.scalars(
-            select(InspectionRow)
-            .where(InspectionRow.station == station, InspectionRow.chain_index > after)
-            .order_by(InspectionRow.chain_index)
-            .limit(VERIFY_BATCH)
-        ).all()
+        rows = _read(
+            session,
+            select(inspection)
+            .where(inspection.c.station == station, inspection.c.chain_index > after)
+            .order_by(inspection.c.chain_index)
+            .limit(VERIFY_BATCH),
+        )
         if not rows:
             return
-        ids = [row.inspection_id for row in rows]
+        ids = [row["inspection_id"] for row in rows]
+        found = select(detection).where(detection.c.inspection_id.in_(ids))
         detections: dict[str, list[Mapping[str, Any]]] = {}
-        for detection in session.scalars(
-            select(DetectionRow)
-            .where(DetectionRow.inspection_id.in_(ids))
-            .order_by(DetectionRow.inspection_id, DetectionRow.rank)
-        ):
-            detections.setdefault(detection.inspection_id, []).append(_columns(detection))
-        triggers = {
-            row.trigger_id: _columns(row)
-            for row in session.scalars(
-                select(TriggerRow).where(TriggerRow.trigger_id.in_({row.trigger_id for row in rows}))
-            )
-        }
+        for values in _read(session, found.order_by(detection.c.inspection_id, detection.c.rank)):
+            detections.setdefault(values["inspection_id"], []).append(values)
+        parts = select(trigger).where(trigger.c.trigger_id.in_({row["trigger_id"] for row in rows}))
+        triggers = {values["trigger_id"]: values for values in _read(session, parts)}
         for row in rows:
-            yield _Link(_columns(row), detections.get(row.inspection_id, []), triggers.get(row.trigger_id, {}))
-        after = rows[-1].chain_index
-        session.expunge_all()
+            yield _Link(row, detections.get(row["inspection_id"], []), triggers.get(row["trigger_id"], {}))
+        after = rows[-1]["chain_index"]
+
+
+def _read(session: Session, wanted: Select[Any]) -> list[dict[str, Any]]:
+    return [row._asdict() for row in session.connection().execute(wanted)]
 
 
 def _verify_results(session: Session, station: str) -> None:
@@ -162,7 +160,3 @@ def _verify_results(session: Session, station: str) -> None:
 
 def _hashed(values: Mapping[str, Any], unhashed: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and name not in unhashed}
-
-
-def _columns(row: Base) -> dict[str, Any]:
-    return {column.key: getattr(row, column.key) for column in type(row).__table__.columns}

@@ -176,9 +176,12 @@ def stream_outcomes(session: Session, period: HistoryPeriod) -> Iterator[Trigger
         TriggerRow.closed,
     )
     query = select(*columns).where(_within(period)).order_by(TriggerRow.station, TriggerRow.epoch, TriggerRow.sequence)
+    purposes = {purpose.value: purpose for purpose in Purpose}
+    verdicts: dict[str | None, VerdictKind] = {verdict.value: verdict for verdict in VerdictKind}
     for row in session.execute(query.execution_options(yield_per=ROWS_A_FETCH)):
-        verdict = VerdictKind(row.verdict) if row.closed and row.verdict is not None else None
-        yield TriggerOutcome(*row[:3], Purpose(row.purpose), *row[4:7], verdict, row.late)
+        trigger_id, station, accepted, purpose, part, lot, attempt, verdict, late, closed = row
+        result = verdicts.get(verdict) if closed else None
+        yield TriggerOutcome(trigger_id, station, accepted, purposes[purpose], part, lot, attempt, result, late)
 
 
 def latest_dispositions(session: Session, period: HistoryPeriod) -> dict[str, VerdictKind]:
@@ -216,7 +219,7 @@ def list_suspicious(session: Session, period: HistoryPeriod, limit: int) -> list
         )
         .limit(limit)
     )
-    rows = [row.tuple() for row in session.execute(query)]
+    rows = session.execute(query).all()
     names = _region_names(session, [inspection.inspection_id for inspection, _, _ in rows])
     return [_describe(*row, names.get(row[0].inspection_id, ())) for row in rows]
 

@@ -34,6 +34,7 @@ SENT_MESSAGES_KEPT_US = DAY_US
 ANSWERED_COMMANDS_KEPT_US = 7 * DAY_US
 ORPHAN_GRACE_US = 3_600_000_000
 PAUSE_S = 0.02
+PICTURES_A_LOOK = 500
 
 
 @dataclass(slots=True)
@@ -64,11 +65,12 @@ def apply_retention(
     retention_days: float,
     retention_mb: float,
     now_us: int,
-    batch: int = 200,
+    batch: int = 50,
 ) -> RetentionReport:
     """Remove inspections and pictures older than `retention_days`, then the oldest pictures beyond `retention_mb`
     (10^6 bytes, both roots together). Sent messages go after a day, answered commands after a week.
 
+    Rows go `batch` at a time, since a commit of the line waits as long as one batch takes.
     May be killed and repeated at any moment. Raises the `StoreError`s of the database and the files.
     """
     report = RetentionReport()
@@ -77,7 +79,7 @@ def apply_retention(
         stations = session.scalars(select(StationRow.station)).all()
     for station in stations:
         _cut_station(db, station, older_than_us, now_us, batch, report)
-    _remove_pictures(db, frames, evidence, retention_mb * 1e6, older_than_us, now_us, batch, report)
+    _remove_pictures(db, frames, evidence, retention_mb * 1e6, older_than_us, now_us, report)
     report.removed_messages = _delete_old(
         db,
         OutboxRow.outbox_id,
@@ -120,7 +122,6 @@ def _remove_pictures(
     limit_bytes: float,
     older_than_us: int,
     now_us: int,
-    batch: int,
     report: RetentionReport,
 ) -> None:
     """Oldest files first: orphans, what is too old, and what is beyond the limit."""
@@ -135,8 +136,8 @@ def _remove_pictures(
     rules = _PictureRules(older_than_us, orphans_before_us, limit_bytes)
     pictures = sorted([*frames.pictures(), *evidence.pictures()], key=lambda picture: picture.mtime_us)
     left_bytes = sum(picture.size_bytes for picture in pictures)
-    for start in range(0, len(pictures), batch):
-        chosen = _choose_pictures(db, pictures[start : start + batch], rules, left_bytes)
+    for start in range(0, len(pictures), PICTURES_A_LOOK):
+        chosen = _choose_pictures(db, pictures[start : start + PICTURES_A_LOOK], rules, left_bytes)
         for picture in chosen:
             report.removed_pictures += delete_picture(picture.path)
             report.freed_mb += picture.size_bytes / 1e6

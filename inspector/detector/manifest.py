@@ -1,0 +1,97 @@
+"""The manifest of a recipe: what it was learned from, what it decides by, and the hash of every file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inspector.config import ID_PATTERN
+
+FORMAT_VERSION = 1
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaughtImage(_Section):
+    """One good image the recipe was learned from."""
+
+    file: str = Field(max_length=1024)
+    sha256: Sha256
+
+
+class ManifestThresholds(_Section):
+    """Score thresholds: below `review` OK, from `ng` NG."""
+
+    review: float = Field(ge=0)
+    ng: float = Field(ge=0)
+
+
+class LevelSettings(_Section):
+    """How one scale of a detector turns distances into scores."""
+
+    smooth_cells: int = Field(ge=1, le=99)
+    unit: float = Field(gt=0)
+
+
+class PartSettings(_Section):
+    """Numbers of a located recipe that are not arrays."""
+
+    kind: Literal["located"] = "located"
+    ratio: int = Field(ge=1, le=64)
+    tolerance: int = Field(ge=0, le=8)
+    confidence_limit: float = Field(ge=0, le=1)
+    motion: Literal["shift", "rigid", "affine"]
+    reference_scale: float = Field(gt=0, le=1)
+    screen: LevelSettings
+    close: LevelSettings | None
+
+
+class SurfaceSettings(_Section):
+    """Numbers of a position-free recipe that are not arrays."""
+
+    kind: Literal["surface"] = "surface"
+    ratio: int = Field(ge=1, le=64)
+    enlarge: int = Field(ge=1, le=4)
+    grain: Literal["rows", "columns", "none"]
+    screen: LevelSettings
+    close: LevelSettings | None
+
+
+class Manifest(_Section):
+    """`manifest.json` of a recipe version."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(pattern=ID_PATTERN)
+    version: int = Field(ge=1)
+    created_utc: str = Field(max_length=40)
+    software_version: str = Field(max_length=40)
+    mode: Literal["located", "surface"]
+    frame_size: tuple[int, int] | None
+    images: tuple[TaughtImage, ...]
+    thresholds: ManifestThresholds
+    false_alarm_target: float = Field(gt=0, lt=1)
+    false_alarm_interval: tuple[float, float]
+    promise: str
+    choices: dict[str, Any]
+    settings: Annotated[PartSettings | SurfaceSettings, Field(discriminator="kind")]
+    golden: Literal["golden.png", "golden.jpg"]
+    files: dict[FileName, Sha256]
+
+
+class Release(_Section):
+    """One entry of `released.json`."""
+
+    version: int = Field(ge=1)
+    manifest_sha256: Sha256
+    released_utc: str = Field(max_length=40)
+
+
+class ReleaseList(_Section):
+    """`released.json`: entries are only ever appended."""
+
+    released: tuple[Release, ...] = ()

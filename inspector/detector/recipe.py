@@ -1,0 +1,122 @@
+"""A recipe in memory: manifest, arrays, compiled graph and golden image of one version."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.detector.features import FeatureBank
+from inspector.detector.manifest import LevelSettings, Manifest, PartSettings
+from inspector.detector.part_model import PartStatistics
+from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
+from inspector.detector.scorer import Scorer
+from inspector.errors import RecipeTamperedError
+from inspector.geometry.registration import Reference
+from inspector.records import BgrImage, RecipeRef, Thresholds
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One loaded recipe version. Immutable; arrays are shared by all scorers made from it."""
+
+    ref: RecipeRef
+    manifest: Manifest
+    golden: BgrImage
+    arrays: Arrays
+    graph: bytes
+
+    @property
+    def mode(self) -> str:
+        """`located` or `surface`."""
+        return self.manifest.mode
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(width, height) that frames must have, None for any."""
+        return self.manifest.frame_size
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Below `review` OK, from `ng` NG."""
+        return Thresholds(self.manifest.thresholds.review, self.manifest.thresholds.ng)
+
+    def scorer(self, threads: int = 1) -> Scorer:
+        """A detector of this recipe; `threads` is for one frame, several frames may be scored side by side."""
+        bank = FeatureBank(self.graph, threads)
+        return PartScorer(unpack_part(self.manifest, self.arrays), bank)
+
+
+def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
+    """The numbers and the arrays of a located model."""
+    settings = PartSettings(
+        ratio=model.ratio,
+        tolerance=model.tolerance,
+        confidence_limit=model.confidence_limit,
+        motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
+        reference_scale=model.reference.scale,
+        screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
+        close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
+    )
+    arrays: Arrays = {
+        "reference_grey": model.reference.grey,
+        "reference_part": model.reference.part,
+        "part": model.part,
+        "screen_mean": model.screen.statistics.mean,
+        "screen_inverse_sd": model.screen.statistics.inverse_sd,
+    }
+    if model.close:
+        arrays["close_mean"] = model.close.statistics.mean
+        arrays["close_inverse_sd"] = model.close.statistics.inverse_sd
+    return settings, arrays
+
+
+def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
+    """The located model of a recipe's files; `RecipeTamperedError` when they do not fit each other."""
+    settings = manifest.settings
+    if not isinstance(settings, PartSettings) or manifest.frame_size is None:
+        raise RecipeTamperedError("manifest.json: the settings do not belong to a located recipe")
+    try:
+        reference = Reference(
+            arrays["reference_grey"], arrays["reference_part"], settings.reference_scale, settings.motion
+        )
+        return PartModel(
+            frame_size=manifest.frame_size,
+            ratio=settings.ratio,
+            reference=reference,
+            part=arrays["part"],
+            tolerance=settings.tolerance,
+            screen=_level(settings.screen, arrays, "screen"),
+            close=_level(settings.close, arrays, "close") if settings.close else None,
+            confidence_limit=settings.confidence_limit,
+            thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
+        )
+    except KeyError as error:
+        raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error
+
+
+def _level(settings: LevelSettings, arrays: Arrays, name: str) -> PartLevel:
+    statistics = PartStatistics(arrays[f"{name}_mean"], arrays[f"{name}_inverse_sd"])
+    return PartLevel(statistics, settings.smooth_cells, settings.unit)
+
+
+def encode_arrays(arrays: Arrays) -> bytes:
+    """`arrays.npz`: compressed, no pickles."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def decode_arrays(content: bytes) -> Arrays:
+    """The arrays of an `arrays.npz`; `RecipeTamperedError` for anything else. Pickles are never loaded."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return {name: np.asarray(stored[name]) for name in stored.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise RecipeTamperedError(f"arrays.npz cannot be read: {error}") from error

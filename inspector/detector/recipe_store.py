@@ -1,0 +1,329 @@
+"""Recipes on disk: `recipes/NAME/VERSION/`, immutable once written; releases beside them in `released.json`.
+
+A version is written to a temporary folder, synced and renamed, so it exists wholly or not at all. Its hash is
+the SHA-256 of its manifest, which holds the hash of every other file. Everything read back is untrusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import ValidationError
+
+from inspector import __version__
+from inspector.clock import to_rfc3339, utc_now_us
+from inspector.config import ID_PATTERN, RECIPE_REF_PATTERN
+from inspector.detector.manifest import (
+    Manifest,
+    ManifestThresholds,
+    PartSettings,
+    Release,
+    ReleaseList,
+    SurfaceSettings,
+    TaughtImage,
+)
+from inspector.detector.recipe import Arrays, Recipe, decode_arrays, encode_arrays
+from inspector.errors import (
+    DataDirReadOnlyError,
+    DiskFullError,
+    ImageError,
+    RecipeError,
+    RecipeNotFoundError,
+    RecipeNotReleasedError,
+    RecipeTamperedError,
+    StoreError,
+)
+from inspector.images import decode_image, encode_jpeg, sha256_hex
+from inspector.records import BgrImage, RecipeRef, Thresholds
+
+MANIFEST = "manifest.json"
+RELEASES = "released.json"
+LARGEST_PNG_BYTES = 4_000_000
+LARGEST_FILE_BYTES = 512 * 1024 * 1024
+LARGEST_JSON_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeContent:
+    """What a fit hands over to be stored."""
+
+    name: str
+    settings: PartSettings | SurfaceSettings
+    frame_size: tuple[int, int] | None
+    arrays: Arrays
+    graph: bytes
+    golden: BgrImage
+    images: tuple[TaughtImage, ...]
+    thresholds: Thresholds
+    false_alarm_target: float
+    false_alarm_interval: tuple[float, float]
+    promise: str
+    choices: dict[str, Any]
+
+
+class RecipeStore:
+    """The recipes of one data directory. Several processes may use it at once."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / "recipes"
+
+    def save(self, content: RecipeContent) -> RecipeRef:
+        """Write a new version, unreleased; versions count up from 1.
+
+        Raises `RecipeError` for a bad name, `DiskFullError` or `DataDirReadOnlyError` when it cannot be written.
+        """
+        if not re.fullmatch(ID_PATTERN, content.name):
+            raise RecipeError(f"recipe name {content.name!r} must match {ID_PATTERN}")
+        folder = self._root / content.name
+        with _disk_errors(folder), self._locked(content.name):
+            version = max([*self._existing(content.name), *self._released_versions(content.name), 0]) + 1
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True) as temporary:
+                manifest = _write_version(Path(temporary) / str(version), content, version)
+                (Path(temporary) / str(version)).rename(folder / str(version))
+            _sync_folder(folder)
+        return RecipeRef(content.name, version, sha256_hex(manifest))
+
+    def release(self, name: str, version: int) -> RecipeRef:
+        """Allow a version in production. Releasing it again changes nothing."""
+        recipe = self.load(f"{name}@{version}", require_released=False)
+        with _disk_errors(self._root / name), self._locked(name):
+            releases = self._releases(name)
+            if all(entry.version != version for entry in releases.released):
+                entry = Release(
+                    version=version, manifest_sha256=recipe.ref.sha256, released_utc=to_rfc3339(utc_now_us())
+                )
+                extended = ReleaseList(released=(*releases.released, entry))
+                _replace_file(self._root / name / RELEASES, extended.model_dump_json(indent=1).encode())
+        return recipe.ref
+
+    def names(self) -> tuple[str, ...]:
+        """Recipes that have at least one version, sorted."""
+        if not self._root.is_dir():
+            return ()
+        found = (item.name for item in self._root.iterdir() if re.fullmatch(ID_PATTERN, item.name))
+        return tuple(sorted(name for name in found if self._existing(name)))
+
+    def versions(self, name: str) -> tuple[RecipeRef, ...]:
+        """All versions of a recipe, oldest first, with the hashes their manifests have now."""
+        _check_name(name)
+        return tuple(self._ref(name, version) for version in self._existing(name))
+
+    def released(self, name: str) -> tuple[Release, ...]:
+        """The releases of a recipe, in the order they were made."""
+        _check_name(name)
+        return self._releases(name).released
+
+    def resolve(self, reference: str) -> RecipeRef:
+        """`NAME` is the latest released version, `NAME@3` a given one. Raises `RecipeNotFoundError`."""
+        name, version = _parse(reference)
+        existing = self._existing(name)
+        if version is None:
+            if not existing:
+                raise RecipeNotFoundError(f"no recipe named {name} in {self._root}; teach it with `inspector fit`")
+            released = self._released_versions(name)
+            if not released:
+                raise RecipeNotReleasedError(f"no version of recipe {name} is released")
+            version = max(released)
+        if version not in existing:
+            raise RecipeNotFoundError(f"recipe {name} has no version {version} in {self._root}")
+        return self._ref(name, version)
+
+    def load(self, reference: str | RecipeRef, *, require_released: bool = True) -> Recipe:
+        """Read a version and check every hash.
+
+        Raises `RecipeNotFoundError`, `RecipeNotReleasedError`, or `RecipeTamperedError` naming the file that is
+        changed, missing or not listed. A `RecipeRef` must still have the hash it was made with.
+        """
+        ref = self.resolve(str(reference))
+        if isinstance(reference, RecipeRef) and reference.sha256 != ref.sha256:
+            raise RecipeTamperedError(f"{reference}: {MANIFEST} changed since it was resolved")
+        release = next((entry for entry in self._releases(ref.name).released if entry.version == ref.version), None)
+        if release is None and require_released:
+            raise RecipeNotReleasedError(f"recipe {ref} was never released")
+        folder = self._root / ref.name / str(ref.version)
+        content = _read(folder / MANIFEST, str(ref), LARGEST_JSON_BYTES)
+        if release is not None and release.manifest_sha256 != sha256_hex(content):
+            raise RecipeTamperedError(f"{ref}: {MANIFEST} does not match the hash it was released with")
+        manifest = _parse_manifest(content, ref)
+        files = _read_listed_files(folder, manifest, ref)
+        try:
+            golden = decode_image(files[manifest.golden])
+        except ImageError as error:
+            raise RecipeTamperedError(f"{ref}: {manifest.golden}: {error}") from error
+        ref = RecipeRef(ref.name, ref.version, sha256_hex(content))
+        return Recipe(ref, manifest, golden, decode_arrays(files["arrays.npz"]), files["features.onnx"])
+
+    def _existing(self, name: str) -> list[int]:
+        folder = self._root / name
+        if not folder.is_dir():
+            return []
+        return sorted(int(item.name) for item in folder.iterdir() if re.fullmatch(r"[1-9][0-9]{0,5}", item.name))
+
+    def _ref(self, name: str, version: int) -> RecipeRef:
+        content = _read(self._root / name / str(version) / MANIFEST, f"{name}@{version}", LARGEST_JSON_BYTES)
+        return RecipeRef(name, version, sha256_hex(content))
+
+    def _releases(self, name: str) -> ReleaseList:
+        path = self._root / name / RELEASES
+        if not path.exists():
+            return ReleaseList()
+        try:
+            return ReleaseList.model_validate_json(_read(path, name, LARGEST_JSON_BYTES))
+        except ValidationError as error:
+            raise RecipeTamperedError(f"{name}: {RELEASES} is not a list of releases: {_first(error)}") from error
+
+    def _released_versions(self, name: str) -> list[int]:
+        return [entry.version for entry in self._releases(name).released]
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        folder = self._root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _parse(reference: str) -> tuple[str, int | None]:
+    if not re.fullmatch(RECIPE_REF_PATTERN, reference):
+        raise RecipeNotFoundError(f"{reference[:80]!r} is not a recipe; write NAME or NAME@VERSION")
+    name, _, version = reference.partition("@")
+    return name, int(version) if version else None
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(ID_PATTERN, name):
+        raise RecipeNotFoundError(f"{name[:80]!r} is not a recipe name")
+
+
+def _write_version(folder: Path, content: RecipeContent, version: int) -> bytes:
+    golden_name, golden = _encode_golden(content.golden)
+    files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
+    manifest = Manifest(
+        name=content.name,
+        version=version,
+        created_utc=to_rfc3339(utc_now_us()),
+        software_version=__version__,
+        mode=content.settings.kind,
+        frame_size=content.frame_size,
+        images=content.images,
+        thresholds=ManifestThresholds(review=content.thresholds.review, ng=content.thresholds.ng),
+        false_alarm_target=content.false_alarm_target,
+        false_alarm_interval=content.false_alarm_interval,
+        promise=content.promise,
+        choices=content.choices,
+        settings=content.settings,
+        golden=golden_name,  # type: ignore[arg-type]  # pydantic checks it
+        files={name: sha256_hex(data) for name, data in files.items()},
+    )
+    encoded = manifest.model_dump_json(indent=1).encode()
+    folder.mkdir()
+    for name, data in {**files, MANIFEST: encoded}.items():
+        _write_synced(folder / name, data, 0o444)
+    _sync_folder(folder)
+    return encoded
+
+
+def _encode_golden(pixels: BgrImage) -> tuple[str, bytes]:
+    """Lossless while that is small, else JPEG 95."""
+    done, buffer = cv2.imencode(".png", pixels)
+    if done and buffer.size <= LARGEST_PNG_BYTES:
+        return "golden.png", bytes(np.asarray(buffer, np.uint8))
+    return "golden.jpg", encode_jpeg(pixels, 95)
+
+
+def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise RecipeTamperedError(f"{ref}: {MANIFEST} is not a manifest: {_first(error)}") from error
+    if (manifest.name, manifest.version) != (ref.name, ref.version):
+        raise RecipeTamperedError(f"{ref}: {MANIFEST} belongs to {manifest.name}@{manifest.version}")
+    if set(manifest.files) != {"arrays.npz", "features.onnx", manifest.golden}:
+        raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
+    return manifest
+
+
+def _read_listed_files(folder: Path, manifest: Manifest, ref: RecipeRef) -> dict[str, bytes]:
+    extra = {item.name for item in folder.iterdir()} - set(manifest.files) - {MANIFEST}
+    if extra:
+        raise RecipeTamperedError(f"{ref}: {min(extra)} is not in the manifest")
+    files = {}
+    for name, sha256 in sorted(manifest.files.items()):
+        files[name] = _read(folder / name, str(ref), LARGEST_FILE_BYTES)
+        if sha256_hex(files[name]) != sha256:
+            raise RecipeTamperedError(f"{ref}: {name} does not match its hash in the manifest")
+    return files
+
+
+def _read(path: Path, owner: str, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise RecipeTamperedError(f"{owner}: {path.name} is larger than any recipe file")
+        return path.read_bytes()
+    except OSError as error:
+        raise RecipeTamperedError(f"{owner}: {path.name} cannot be read: {error.strerror}") from error
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def _write_synced(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    _write_synced(temporary, content, 0o644)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Name what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"no space left for a recipe in {folder}") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DataDirReadOnlyError(f"{folder} cannot be written: {error.strerror}") from error
+        raise StoreError(f"{folder}: {error.strerror}") from error
+
+
+def remove_unfinished(data_dir: Path) -> None:
+    """Delete what a killed fit left behind (`.new-*` folders)."""
+    for leftover in (data_dir / "recipes").glob("*/.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

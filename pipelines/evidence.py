@@ -1,0 +1,360 @@
+"""The evidence lane: for every NG and REVIEW part the twin, the annotated visual and the message about them.
+
+    describe_inspection  →  paint_twin (register, lay reference, repair)  →  paint_visual  →  encode
+
+`make_evidence` works on one image and one recipe with no broker and no database; `run_evidence` does it for
+whatever the database owes, as time allows. A verdict never fails because a picture did.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from inspector.clock import UtcClock, utc_now_us
+from inspector.config import PlantConfig
+from inspector.detector.part_scorer import check_frame_size, register_frame
+from inspector.detector.recipe import Recipe, unpack_part
+from inspector.detector.recipe_store import RecipeStore
+from inspector.errors import DiskFullError, InspectorError, RecipeError, StoreError
+from inspector.generator.choose import choose_repairer
+from inspector.generator.mark import mark_generated
+from inspector.generator.paste import lay_reference
+from inspector.generator.repairer import Twin
+from inspector.geometry.registration import Reference
+from inspector.images import decode_image, encode_jpeg
+from inspector.mqtt.messages import evidence_message
+from inspector.records import BgrImage, Detection, Inspection, RecipeRef
+from inspector.store.database import Database
+from inspector.store.evidence import MAX_ATTEMPTS, EvidenceTask, fail_evidence, finish_evidence, next_evidence
+from inspector.store.frames import FrameFiles, frame_key
+from inspector.store.outbox import insert_messages
+from inspector.store.processes import beat
+from inspector.store.stored import StoredInspection
+from reports.text_fonts import FontSet
+from reports.visual import describe_origin, encode_visual, paint_visual
+from reports.visual_facts import VisualFacts, VisualRegion
+from reports.visual_thumbnail import render_thumbnail
+from reports.xmp import embed_packet, write_packet
+
+PROCESS = "evidence"
+POLL_S = 0.1
+BEAT_S = 1.0
+DISK_RETRY_S = 1.0
+CACHED_RECIPES = 4
+TWIN_JPEG_QUALITY = 95
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodPart:
+    """What a twin is made from: the golden image of a recipe and how frames are registered to it.
+
+    `reference` is None for parts with no fixed pose; they are repaired from their own surroundings.
+    """
+
+    golden: BgrImage | None = None
+    reference: Reference | None = None
+    ratio: int = 1
+    confidence_limit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The pictures of one inspection, encoded as JPEG with XMP. Without a twin `twin_method` is None too."""
+
+    visual: bytes
+    thumbnail: bytes
+    twin: bytes | None
+    twin_method: str | None
+
+
+def make_evidence(
+    pixels: BgrImage,
+    recipe: Recipe | None,
+    inspection: Inspection | StoredInspection,
+    *,
+    timezone: str = "UTC",
+    max_regions: int = 4,
+    fonts: FontSet | None = None,
+) -> Evidence:
+    """Twin, visual and thumbnail of one inspected frame: (H, W, 3) uint8 BGR, never altered.
+
+    Without a recipe, with nothing detected, or when the part cannot be registered, there is no twin.
+    Raises `RecipeMismatchError` for a frame of another size than the recipe's.
+    """
+    good_part = read_good_part(recipe) if recipe is not None else None
+    facts = describe_inspection(inspection, timezone, max_regions)
+    return explain_part(pixels, good_part, facts, inspection.verdict.detections, fonts or FontSet())
+
+
+def explain_part(
+    pixels: BgrImage,
+    good_part: GoodPart | None,
+    facts: VisualFacts,
+    detections: tuple[Detection, ...],
+    fonts: FontSet,
+) -> Evidence:
+    """`make_evidence` for a caller that has read the recipe already."""
+    twin = paint_twin(pixels, good_part, mask_detections(pixels, detections)) if good_part is not None else None
+    painted = paint_visual(pixels, twin, facts, fonts)
+    return Evidence(
+        visual=encode_visual(painted, twin, facts),
+        thumbnail=render_thumbnail(painted, facts, fonts),
+        twin=encode_twin(twin, mask_detections(pixels, detections), facts) if twin is not None else None,
+        twin_method=twin.method if twin is not None else None,
+    )
+
+
+def describe_inspection(
+    inspection: Inspection | StoredInspection, timezone: str = "UTC", max_regions: int = 4
+) -> VisualFacts:
+    """What the visual says about an inspection."""
+    trigger, verdict = inspection.trigger, inspection.verdict
+    return VisualFacts(
+        inspection_id=str(inspection.inspection_id),
+        verdict=verdict.kind,
+        score=verdict.score,
+        thresholds=verdict.thresholds,
+        station=trigger.station,
+        camera=inspection.camera,
+        decided_utc_us=inspection.decided_utc_us,
+        timezone=timezone,
+        recipe=str(inspection.recipe) if inspection.recipe is not None else None,
+        part_id=trigger.part_id,
+        lot=trigger.lot,
+        attempt=trigger.attempt,
+        purpose=trigger.purpose.value,
+        reasons=verdict.reasons,
+        regions=tuple(VisualRegion(item.box_xyxy_px, item.score, item.name) for item in verdict.detections),
+        mm_per_px=inspection.mm_per_px,
+        frame_sha256=inspection.frame_sha256,
+        software_version=inspection.provenance.software_version,
+        max_regions=max_regions,
+    )
+
+
+def read_good_part(recipe: Recipe) -> GoodPart:
+    """The little of a recipe that a twin needs; its large arrays are not kept."""
+    if recipe.mode != "located":
+        return GoodPart()
+    model = unpack_part(recipe.manifest, recipe.arrays)
+    return GoodPart(recipe.golden, model.reference, model.ratio, model.confidence_limit)
+
+
+def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
+    """(H, W) bool: the boxes of the detections."""
+    mask = np.zeros(pixels.shape[:2], np.bool_)
+    for detection in detections:
+        x0, y0, x1, y1 = detection.box_xyxy_px
+        mask[max(0, y0) : y1, max(0, x0) : x1] = True
+    return mask
+
+
+def register_reference(pixels: BgrImage, good_part: GoodPart, mask: NDArray[np.bool_]) -> BgrImage | None:
+    """The golden image laid onto a frame around `mask`; None when the part cannot be registered."""
+    if good_part.reference is None or good_part.golden is None:
+        return None
+    check_frame_size(pixels, (good_part.golden.shape[1], good_part.golden.shape[0]))
+    registration = register_frame(good_part.reference, good_part.ratio, pixels).registration
+    if registration.confidence < good_part.confidence_limit:
+        return None
+    return lay_reference(good_part.golden, registration.matrix, mask)
+
+
+def paint_twin(pixels: BgrImage, good_part: GoodPart, mask: NDArray[np.bool_]) -> Twin | None:
+    """The defect-free twin inside `mask`; None for an empty mask, and for a located part that is not registered.
+
+    Painting over a part whose place is unknown would show something that never was there.
+    """
+    if not mask.any():
+        return None
+    reference = register_reference(pixels, good_part, mask)
+    if reference is None and good_part.reference is not None:
+        return None
+    return choose_repairer("auto", reference is not None).repair(pixels, mask, reference)
+
+
+def encode_twin(twin: Twin, mask: NDArray[np.bool_], facts: VisualFacts) -> bytes:
+    """The twin as a JPEG of its own, marked beside each region in its pixels and in XMP."""
+    jpeg = encode_jpeg(mark_generated(twin.pixels, mask), TWIN_JPEG_QUALITY)
+    return embed_packet(jpeg, write_packet(describe_origin(facts, twin, "twin")))
+
+
+# --- the process ------------------------------------------------------------------------------------
+
+
+def run_evidence(config: PlantConfig, data_dir: Path, stop: threading.Event, clock: UtcClock = utc_now_us) -> None:
+    """Make what the database owes, oldest first, until `stop` is set. Raises `StoreError` for a broken database."""
+    cv2.setNumThreads(1)  # the verdict lane needs the other core
+    db = Database.open(data_dir)
+    lane = EvidenceLane(config, db, data_dir, clock)
+    try:
+        while not stop.is_set():
+            if not lane.work_once():
+                stop.wait(DISK_RETRY_S if lane.problem else POLL_S)
+        lane.say_goodbye()
+    finally:
+        db.close()
+
+
+class EvidenceLane:
+    """Takes one piece of owed evidence after the other and makes it."""
+
+    def __init__(self, config: PlantConfig, db: Database, data_dir: Path, clock: UtcClock) -> None:
+        self._config = config
+        self._db = db
+        self._clock = clock
+        self._frames = FrameFiles(data_dir / "frames")
+        self._pictures = FrameFiles(data_dir / "evidence")
+        self._recipes = RecipeStore(data_dir)
+        self._good_parts: OrderedDict[RecipeRef, GoodPart | None] = OrderedDict()
+        self._fonts = FontSet()
+        self._next_beat_s = 0.0
+        self.problem: str | None = None
+        """Why nothing can be made at the moment; None when all is well."""
+
+    def work_once(self) -> bool:
+        """Make one piece of evidence; False when nothing is owed or nothing can be stored now."""
+        try:
+            self._beat()
+            task = next_evidence(self._db)
+            if task is None:
+                self.problem = None
+                return False
+            self._make(task)
+        except DiskFullError as error:
+            if self.problem is None:
+                log.error("evidence_waits_for_disk", reason=str(error))
+            self.problem = str(error)
+            return False
+        self.problem = None
+        return True
+
+    def say_goodbye(self) -> None:
+        """The last beat."""
+        try:
+            beat(self._db, PROCESS, os.getpid(), "offline", ("stopped",), self._clock())
+        except DiskFullError as error:
+            log.warning("evidence_beat_failed", reason=str(error))
+
+    def _beat(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_beat_s:
+            self._next_beat_s = now_s + BEAT_S
+            reasons = (self.problem,) if self.problem else ()
+            beat(self._db, PROCESS, os.getpid(), "degraded" if reasons else "online", reasons, self._clock())
+
+    def _make(self, task: EvidenceTask) -> None:
+        started = time.monotonic()
+        try:
+            evidence = self._paint(task)
+        except DiskFullError:
+            raise
+        except InspectorError as error:
+            self._record_failure(task, str(error))
+            return
+        except (cv2.error, ArithmeticError, ValueError, IndexError, RuntimeError) as error:
+            log.exception("evidence_broke", inspection_id=task.inspection_id)
+            self._record_failure(task, f"{type(error).__name__}: {error}")
+            return
+        self._store(task.inspection, evidence)
+        log.info(
+            "evidence_made",
+            inspection_id=task.inspection_id,
+            twin_method=evidence.twin_method,
+            seconds=round(time.monotonic() - started, 3),
+            waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
+        )
+
+    def _paint(self, task: EvidenceTask) -> Evidence:
+        inspection = task.inspection
+        if inspection.frame_key is None:
+            raise StoreError("the frame was not kept")
+        pixels = decode_image(self._frames.read(inspection.frame_key), bit_depth=self._bit_depth(inspection))
+        # The last attempt does without the twin: half an explanation is better than none.
+        last = task.attempts >= MAX_ATTEMPTS - 1
+        good_part = None if last or inspection.recipe is None else self._read_good_part(inspection.recipe)
+        facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
+        return explain_part(pixels, good_part, facts, inspection.detections, self._fonts)
+
+    def _bit_depth(self, inspection: StoredInspection) -> int:
+        station = self._config.stations().get(inspection.station)
+        cameras = station.cameras if station is not None else ()
+        return next((camera.bit_depth for camera in cameras if camera.id == inspection.camera), 16)
+
+    def _read_good_part(self, ref: RecipeRef) -> GoodPart | None:
+        """What a twin needs of a recipe, None when the recipe cannot be read any more."""
+        if ref not in self._good_parts:
+            try:
+                self._good_parts[ref] = read_good_part(self._recipes.load(ref, require_released=False))
+            except RecipeError as error:
+                log.error("no_twin_without_recipe", recipe=str(ref), reason=str(error))
+                return None
+            while len(self._good_parts) > CACHED_RECIPES:
+                self._good_parts.popitem(last=False)
+        self._good_parts.move_to_end(ref)
+        return self._good_parts[ref]
+
+    def _store(self, inspection: StoredInspection, evidence: Evidence) -> None:
+        """Files first, then one transaction for their names and the message."""
+        visual_key = self._write(inspection, "-visual.jpg", evidence.visual)
+        thumbnail_key = self._write(inspection, "-thumbnail.jpg", evidence.thumbnail)
+        twin_key = self._write(inspection, "-twin.jpg", evidence.twin) if evidence.twin is not None else None
+        now = self._clock()
+        message = evidence_message(
+            topic_root=self._config.mqtt.topic_root,
+            station=inspection.station,
+            inspection_id=inspection.inspection_id,
+            finished_utc_us=now,
+            visual_key=visual_key,
+            twin_key=twin_key,
+            twin_method=evidence.twin_method,
+            thumbnail=evidence.thumbnail,
+            base_url=self._config.evidence.base_url,
+        )
+        finish_evidence(
+            self._db,
+            inspection.inspection_id,
+            visual_key=visual_key,
+            twin_key=twin_key,
+            thumbnail_key=thumbnail_key,
+            twin_method=evidence.twin_method,
+            messages=(message,),
+            now_us=now,
+        )
+
+    def _write(self, inspection: StoredInspection, suffix: str, content: bytes) -> str:
+        key = frame_key(inspection.station, inspection.decided_utc_us, inspection.inspection_id, suffix)
+        self._pictures.write(key, content)
+        return key
+
+    def _record_failure(self, task: EvidenceTask, reason: str) -> None:
+        """Count the attempt; when it was the last one, say on MQTT that there will be no pictures."""
+        now = self._clock()
+        log.warning(
+            "evidence_attempt_failed", inspection_id=task.inspection_id, attempts=task.attempts + 1, reason=reason
+        )
+        if not fail_evidence(self._db, task.inspection_id, reason, now):
+            return
+        station = task.inspection.station
+        message = evidence_message(
+            topic_root=self._config.mqtt.topic_root,
+            station=station,
+            inspection_id=task.inspection_id,
+            finished_utc_us=now,
+            visual_key=None,
+            reason=reason,
+        )
+        with self._db.write() as session:
+            insert_messages(session, station, (message,), now)

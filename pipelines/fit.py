@@ -1,0 +1,128 @@
+"""`inspector fit`: from a folder of good images to a released recipe version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inspector.detector.learning import FEWEST_IMAGES, FilledUp, learn_part
+from inspector.detector.manifest import TaughtImage
+from inspector.detector.recipe import pack_part
+from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.errors import FitError
+from inspector.images import read_header, read_image_bytes
+from inspector.records import RecipeRef
+from pipelines.dataset import ImageFolder, open_good_images
+
+Progress = Callable[[str, float], None]
+"""Called with the stage and the share of it that is done, 0..1."""
+
+MEMORY_FOR_SCREENS_BYTES = 400_000_000
+MOST_IMAGES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What `fit --json` prints."""
+
+    recipe: str
+    version: int
+    images: int
+    fit_s: float
+    mode: str
+    review_threshold: float
+    ng_threshold: float
+    false_alarm_target: float
+    false_alarm_interval: tuple[float, float]
+    choices: dict[str, Any]
+    ref: RecipeRef
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of the design page."""
+        fields = asdict(self)
+        del fields["ref"]
+        return {**fields, "false_alarm_interval": list(self.false_alarm_interval)}
+
+
+def fit_recipe(
+    name: str,
+    good_dir: Path,
+    data_dir: Path,
+    *,
+    mode: str = "auto",
+    false_alarm_target: float = 0.05,
+    release: bool = True,
+    progress: Progress | None = None,
+) -> FitReport:
+    """Learn a recipe from good images alone, store it as a new version and release it.
+
+    Raises `DatasetError` for a folder without usable images, `FitError` when nothing can be learned from
+    them, and the store's errors when the recipe cannot be written.
+    """
+    started = time.monotonic()
+    if mode != "auto":
+        raise FitError(f"fit mode {mode!r} is not available in this version; leave it out")
+    if not 0.0 < false_alarm_target < 0.5:
+        raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
+    report = progress or _no_progress
+    found = open_good_images(good_dir)
+    images = choose_images(found)
+    learned = learn_part(FilledUp(images, FEWEST_IMAGES), false_alarm_target, len(images), report)
+    settings, arrays = pack_part(learned.model)
+    choices = {
+        "mode": "located",
+        "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
+        "promise": learned.calibration.promise,
+        "images_found": len(found),
+    }
+    store = RecipeStore(data_dir)
+    ref = store.save(
+        RecipeContent(
+            name=name,
+            settings=settings,
+            frame_size=learned.model.frame_size,
+            arrays=arrays,
+            graph=learned.graph,
+            golden=images.read(learned.golden % len(images)),
+            images=tuple(TaughtImage(file=path.name, sha256=images.sha256(i)) for i, path in enumerate(images.paths)),
+            thresholds=learned.calibration.thresholds,
+            false_alarm_target=false_alarm_target,
+            false_alarm_interval=learned.calibration.interval,
+            promise=learned.calibration.promise,
+            choices=choices,
+        )
+    )
+    if release:
+        store.release(ref.name, ref.version)
+    return FitReport(
+        recipe=name,
+        version=ref.version,
+        images=len(images),
+        fit_s=round(time.monotonic() - started, 3),
+        mode=settings.kind,
+        review_threshold=learned.calibration.thresholds.review,
+        ng_threshold=learned.calibration.thresholds.ng,
+        false_alarm_target=false_alarm_target,
+        false_alarm_interval=learned.calibration.interval,
+        choices=choices,
+        ref=ref,
+    )
+
+
+def choose_images(found: ImageFolder) -> ImageFolder:
+    """As many of the good images as memory allows, evenly over their sorted names."""
+    header = read_header(read_image_bytes(found.paths[0]))
+    share = max(1.0, max(header.width_px, header.height_px) / 1300.0)
+    bytes_each = 9.0 * header.width_px * header.height_px / share**2
+    most = min(MOST_IMAGES, max(FEWEST_IMAGES, int(MEMORY_FOR_SCREENS_BYTES / bytes_each)))
+    count = len(found)
+    if count <= most:
+        return found
+    return ImageFolder(tuple(found.paths[index * count // most] for index in range(most)))
+
+
+def _no_progress(stage: str, done: float) -> None:
+    return None
