@@ -11,7 +11,7 @@
     │   │   ├── ImageSizeError
     │   │   └── ImageVanishedError
     │   ├── DatasetError         a folder of images that is not a data set
-    │   └── CommandError         an MQTT command that is not acceptable
+    │   └── CommandError         an MQTT command that is not acceptable (RefusedCommandError says why)
     ├── RecipeError              a recipe cannot be used
     │   ├── RecipeNotFoundError
     │   ├── RecipeNotReleasedError
@@ -28,8 +28,9 @@
     │   ├── SchemaVersionError   the database belongs to a newer program
     │   └── ChainBrokenError     a row of the audit chain was changed
     └── BrokerError              MQTT
-        ├── BrokerUnreachableError   retried with back-off
+        ├── BrokerUnreachableError   retried with back-off (NoAnswerError: it accepts and stays silent)
         └── BrokerRefusedError       credentials or rights: retried slowly, shown in `status`
+                                     (ProtocolVersionError: it speaks only the other MQTT version)
 
 A caller that can wait catches the retryable leaves (`CameraUnavailableError`, `CameraStalledError`,
 `DiskFullError`, `BrokerUnreachableError`, `BrokerRefusedError`); a caller that serves a person

@@ -23,8 +23,7 @@ from inspector.store.disk import free_mb
 from inspector.store.inspections import count_verdicts
 from inspector.store.outbox import count_unsent
 from inspector.store.processes import latest_camera_health, list_processes
-
-STALE_BEAT_S = 5.0
+from pipelines.station_status import SILENT_AFTER_S
 
 log = structlog.get_logger(__name__)
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -69,7 +68,7 @@ def describe_health(config: PlantConfig, data_dir: Path, db: Database) -> tuple[
     try:
         processes = {
             row.process: {
-                "state": row.state if (utc_now_us() - row.beat_utc_us) / 1e6 < STALE_BEAT_S else "silent",
+                "state": row.state if (utc_now_us() - row.beat_utc_us) / 1e6 < SILENT_AFTER_S else "silent",
                 "reasons": list(row.reasons),
             }
             for row in list_processes(db)

@@ -119,7 +119,7 @@ class CommandDesk:
 
     def _set_lot(self, command: Command) -> dict[str, Any]:
         lot = command.arguments["lot"]
-        set_station(self._db, self._lane.station, lot=lot)
+        set_station(self._db, self._lane.station, lot=lot or "")
         return {"lot": lot}
 
     def _set_recipe(self, command: Command) -> dict[str, Any]:

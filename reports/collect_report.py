@@ -43,6 +43,8 @@ MAX_MISSED = 24
 MAX_NAMES = 20
 MAX_RECIPES = 200
 CAMERA_PIECES = 48
+CAMERA_PIECE_US = 12_000_000
+"""Shortest piece of camera health: a little more than the pause between two samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,24 +245,27 @@ def _recipe_use(use: history.UsedRecipe) -> RecipeUse:
 def _cameras(session: Session, period: ReportPeriod) -> tuple[CameraFigures, ...]:
     ends = (period.since_utc_us, period.until_utc_us)
     pieces: dict[tuple[str, str], list[camera_history.CameraPiece]] = {}
-    for piece in camera_history.camera_pieces(session, *ends, CAMERA_PIECES):
+    count = max(1, min(CAMERA_PIECES, (ends[1] - ends[0]) // CAMERA_PIECE_US))
+    for piece in camera_history.camera_pieces(session, *ends, count):
         pieces.setdefault((piece.station, piece.camera), []).append(piece)
     troubles = camera_history.last_camera_troubles(session, *ends)
-    return tuple(_camera(key, found, troubles.get(key)) for key, found in pieces.items())
+    return tuple(_camera(key, found, count, troubles.get(key)) for key, found in pieces.items())
 
 
-def _camera(key: tuple[str, str], pieces: Sequence[camera_history.CameraPiece], trouble: str | None) -> CameraFigures:
+def _camera(
+    key: tuple[str, str], pieces: Sequence[camera_history.CameraPiece], count: int, trouble: str | None
+) -> CameraFigures:
     by_piece = {piece.piece: piece for piece in pieces}
-    row = [by_piece.get(position) for position in range(CAMERA_PIECES)]
+    row = [by_piece.get(position) for position in range(count)]
     samples = sum(piece.samples for piece in pieces)
     speeds = [(piece.frames_per_s, piece.samples) for piece in pieces if piece.frames_per_s is not None]
-    weight = sum(count for _, count in speeds)
+    weight = sum(times for _, times in speeds)
     return CameraFigures(
         station=key[0],
         camera=key[1],
         samples=samples,
         connected=Rate(sum(piece.connected for piece in pieces), samples),
-        frames_per_s=sum(speed * count for speed, count in speeds) / weight if weight else None,
+        frames_per_s=sum(speed * times for speed, times in speeds) / weight if weight else None,
         dropped=sum(piece.dropped for piece in pieces),
         strip=tuple(piece.connected / piece.samples if piece else None for piece in row),
         levels=tuple(piece.level if piece else None for piece in row),

@@ -33,7 +33,7 @@ from reports.wording import (
 FIRST_SUSPECTS = 12
 """Pictured at once; the others open on demand."""
 
-WIDE_CHART_PX, NARROW_CHART_PX = 960, 340
+WIDE_CHART_PX, NARROW_CHART_PX = 960, 300
 TERMS = (("ok", "OK"), ("ng", "NG"), ("review", "REVIEW"), ("not_inspected", "NOT INSPECTED"), ("pending", "pending"))
 
 

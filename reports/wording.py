@@ -80,7 +80,11 @@ def integrity_sentence(data: ReportData) -> str:
             f"BROKEN at {plural(len(broken), 'station')}: rows were changed or removed outside the program. "
             "Do not rely on this report before the cause is known."
         )
-    return f"Verified: every row of {plural(len(data.chains), 'audit chain')} matches its hash and its predecessor."
+    rows = sum(chain.rows for chain in data.chains)
+    return (
+        f"Verified: {plural(rows, 'row')} of {plural(len(data.chains), 'station')}; "
+        "every row matches its hash and its predecessor."
+    )
 
 
 def trend_sentence(data: ReportData) -> str:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import paho.mqtt.client as paho
@@ -26,14 +27,18 @@ class Seen:
     retained: bool
     correlation: bytes | None
 
-    @property
+    @cached_property
     def values(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(self.payload)
         return values
 
 
 class Subscriber:
-    """Connects to a broker, also again and again, with a session that the broker keeps."""
+    """Connects to a broker, also again and again, with a session that the broker keeps.
+
+    It never acknowledges: to a broker that was just killed an acknowledgement cannot be written, and then
+    paho closes the socket with messages unread that the broker had written before it died.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Subscriber:
             client_id=name,
             protocol=paho.MQTTv5 if v5 else paho.MQTTv311,
             clean_session=None if v5 else False,
+            manual_ack=True,
         )
         if user is not None:
             self._client.username_pw_set(*user)
@@ -100,7 +106,7 @@ class Subscriber:
             if time.monotonic() > deadline:
                 tail = [(message.topic, message.payload[:200]) for message in self.seen(suffix)[-10:]]
                 raise TimeoutError(f"{len(self.seen(suffix))} messages, the last ones: {tail}")
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def publish(
         self,

@@ -161,12 +161,13 @@ class RecordedLine:
         """Accept and inspect."""
         return self.inspect(self.accept(**accept), kind, **(inspect or {}))
 
-    def show(self, inspection: Inspection, thumbnail: bytes, visual: bytes) -> None:
-        """The evidence of an NG or REVIEW inspection is made."""
+    def show(self, inspection: Inspection, thumbnail: bytes, visual: bytes | None) -> None:
+        """The evidence of an NG or REVIEW inspection is made; None: the full visual is gone again."""
         when, name = inspection.decided_utc_us, str(inspection.inspection_id)
         keys = {what: frame_key(self.station, when, name, f"-{what}.jpg") for what in ("thumbnail", "visual")}
         self.pictures.write(keys["thumbnail"], thumbnail)
-        self.pictures.write(keys["visual"], visual)
+        if visual is not None:
+            self.pictures.write(keys["visual"], visual)
         finish_evidence(
             self.db,
             name,

@@ -142,7 +142,7 @@ def test_connection_cut_in_the_middle_of_messages(broker: Mosquitto, db: Databas
 
 def test_delivery_killed_and_restarted_sends_again_in_order(broker: Mosquitto, db: Database, tmp_path: Path) -> None:
     """kill -9 of the delivery process itself: its successor sends what was not marked, and the last will was seen."""
-    queue_numbered(db, range(3000), pad=1000)
+    queue_numbered(db, range(2000), pad=1000)
     config = make_config(broker.port, max_inflight=10)
     with Subscriber(broker.port, f"{ROOT}/#") as observer:
         with DeliveryProcess(config, db.data_dir, tmp_path) as process:
@@ -152,11 +152,11 @@ def test_delivery_killed_and_restarted_sends_again_in_order(broker: Mosquitto, d
             lambda seen: [m for m in seen if m.values["reasons"] == ["connection lost"]], "/status"
         )
         assert will[0].values["state"] == "offline"
-        assert 0 < count_unsent(db) < 3000
+        assert 0 < count_unsent(db) < 2000
         with delivery(make_config(broker.port), db.data_dir):
             wait_until_sent(db)
-            observer.wait_for(lambda seen: set(numbers_of(seen)) == set(range(3000)))
-    assert first_deliveries(numbers_of(observer.seen())) == list(range(3000))
+            observer.wait_for(lambda seen: set(numbers_of(seen)) == set(range(2000)))
+    assert first_deliveries(numbers_of(observer.seen())) == list(range(2000))
 
 
 # --- status -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -37,6 +38,7 @@ from inspector.store.triggers import accept_trigger
 from pipelines.evidence import EvidenceLane, make_evidence, run_evidence
 from pipelines.inspect_frame import decide_verdict
 from tests.small_line import RECIPE, STATION, draw_part, folder_camera, small_plant, teach
+from tests.store_samples import small_file_system
 
 NOW_US = 1_777_700_000_000_000
 
@@ -45,7 +47,7 @@ NOW_US = 1_777_700_000_000_000
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the small recipe."""
     base = tmp_path_factory.mktemp("taught")
-    teach(base / "data", base / "good")
+    teach(base / "data", base / "good", images=6)
     return base / "data"
 
 
@@ -235,6 +237,22 @@ def test_a_recipe_that_is_gone_costs_only_the_twin(
     stored = read_evidence(db, inspection_id)
     assert (stored.state, stored.twin_key) == ("done", None)
     assert stored.visual_key is not None
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_waited_for(db: Database, recipe: Recipe, lane: EvidenceLane, data_dir: Path) -> None:
+    """No attempt is lost while the disk is full; the heartbeat says so; with space the pictures are made."""
+    inspection_id = owe(db, inspect(db, recipe, draw_part(14, defect=True)))
+    with small_file_system(data_dir / "evidence", "16k"):
+        assert not lane.work_once()
+        assert "space" in str(lane.problem)
+        stored = read_evidence(db, inspection_id)
+        assert (stored.state, stored.attempts) == ("pending", 0)
+
+    assert lane.work_once()
+    assert str(lane.problem) == "None"
+    assert read_evidence(db, inspection_id).state == "done"
 
 
 def test_the_process_works_off_what_is_owed_and_says_how_it_is(db: Database, recipe: Recipe, data_dir: Path) -> None:

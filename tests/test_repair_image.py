@@ -21,7 +21,7 @@ BOX = (180, 105, 212, 136)
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("repair")
-    teach(base / "data", base / "good")
+    teach(base / "data", base / "good", images=6)
     return base / "data"
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from inspector.clock import to_datetime
 from inspector.errors import InputError, StoreError
-from inspector.images import encode_jpeg
 from inspector.records import Purpose
 from pipelines.report import write_report
 from reports.collect_report import MAX_SUSPECTS
@@ -52,7 +51,7 @@ def test_the_period_is_given_with_a_zone(data_dir: Path, tmp_path: Path) -> None
     kathmandu = timezone(timedelta(hours=5, minutes=45))
     since = (START + timedelta(seconds=15)).astimezone(kathmandu)
     assert write_report(plant(), data_dir, out, since, START + timedelta(days=1)).counts.triggers == 2
-    with pytest.raises(InputError, match="from .* without a zone"):
+    with pytest.raises(InputError, match="without a zone"):
         write_report(plant(), data_dir, out, datetime(2026, 7, 1), None)
     with pytest.raises(InputError, match="ends before it begins"):
         write_report(plant(), data_dir, out, START, START - timedelta(seconds=1))
@@ -93,12 +92,12 @@ def test_the_size_of_the_page_is_bounded(tmp_path: Path) -> None:
     line = open_line(tmp_path / "data")
     thumbnail = shrink(part_picture(1)).content or b""
     thumbnail += b"\x00" * (MAX_PICTURE_BYTES - len(thumbnail))
-    for _ in range(MAX_SUSPECTS + 20):
-        line.show(line.part(NG), thumbnail, encode_jpeg(part_picture(2)))
+    for _ in range(MAX_SUSPECTS + 2):
+        line.show(line.part(NG), thumbnail, None)
     line.db.close()
     summary = write_report(plant(), tmp_path / "data", tmp_path / "report.html")
     assert MAX_SUSPECTS * MAX_PICTURE_BYTES < summary.bytes_written < MAX_SUSPECTS * MAX_PICTURE_BYTES * 1.5
-    assert b"20 more are in the database" in summary.path.read_bytes()
+    assert b"2 more are in the database" in summary.path.read_bytes()
 
 
 def test_a_clock_that_jumped_gives_a_report(tmp_path: Path) -> None:

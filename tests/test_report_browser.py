@@ -29,7 +29,7 @@ from tests.report_line import (
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not has_browser(), reason=MISSING)]
 
-WIDTHS_PX = (360, 640, 1280)
+WIDTHS_PX = (360, 660, 1280)
 
 OVERFLOWING = """
 const wide = document.documentElement.clientWidth;
@@ -42,7 +42,8 @@ return [...document.querySelectorAll('body *')]
 
 LOW_CONTRAST = """
 const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
-const light = ([r, g, b]) => { const f = v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
+const light = ([r, g, b]) => {
+  const f = v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
   return .2126 * f(r) + .7152 * f(g) + .0722 * f(b); };
 const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
   if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
@@ -149,9 +150,7 @@ def test_the_totals_of_the_page_add_up(browser: Browser, page: Path) -> None:
     """The sum, and the columns and rows of both tables, as a reader would check them."""
     browser.show(page, 1280)
     triggers = int(browser.run("return document.querySelector('#sum-triggers').value"))
-    terms = [
-        int(value) for value in browser.run("return [...document.querySelectorAll('.sum-term')].map(e => e.value)")
-    ]
+    terms = browser.run("return [...document.querySelectorAll('.sum-term')].map(e => Number(e.value))")
     assert triggers == sum(terms) == 49
     for table in browser.run(TABLE_SUMS):
         assert [sum(column) for column in zip(*table["parts"], strict=True)] == table["total"]

@@ -170,8 +170,7 @@ def test_a_line_that_waited_does_not_catch_up(opened: Opener) -> None:
     time.sleep(0.7)
     resumed = [read_one(camera) for _ in range(3)]
     spans_ns = [
-        later.captured_monotonic_ns - earlier.captured_monotonic_ns
-        for earlier, later in itertools.pairwise(resumed)
+        later.captured_monotonic_ns - earlier.captured_monotonic_ns for earlier, later in itertools.pairwise(resumed)
     ]
     assert min(spans_ns) >= 0.18e9
 

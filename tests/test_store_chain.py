@@ -97,6 +97,15 @@ def test_a_result_that_is_not_that_of_the_inspections_is_found(db: Database) -> 
         verify_chain(db, STATION)
 
 
+def test_a_trigger_removed_before_its_inspection_is_found(db: Database) -> None:
+    """A part that was accepted and never inspected cannot be made to vanish either."""
+    accept(db)
+    assert verify_chain(db, STATION).rows == 5
+    tamper(db, "DELETE FROM trigger WHERE sequence = 6")
+    with pytest.raises(ChainBrokenError, match="totals are not those of its triggers"):
+        verify_chain(db, STATION)
+
+
 def test_each_station_has_its_own_chain(db: Database) -> None:
     """A broken chain at one station says nothing about another; an unknown station is an error."""
     other = open_station(db.data_dir, "plant/line1/other")

@@ -127,7 +127,9 @@ def test_counts_add_up_in_any_range_and_purpose(db: Database) -> None:
             commit(db, trigger, kind)
     everything = count_verdicts(db, STATION)
     assert everything == VerdictCounts(triggers=20, ok=4, ng=4, review=4, not_inspected=4, pending=4)
+    assert count_verdicts(db, STATION, since_utc_us=0) == everything
     assert count_verdicts(db, STATION, purpose=Purpose.SETUP).triggers == 5
+    assert count_verdicts(db, STATION, until_utc_us=NOON_US + 20, purpose=Purpose.SETUP).triggers == 5
     part = count_verdicts(db, STATION, since_utc_us=NOON_US + 5, until_utc_us=NOON_US + 10)
     assert part == VerdictCounts(triggers=5, ok=1, ng=1, review=1, not_inspected=1, pending=1)
     assert count_verdicts(db, "a/b/c") == VerdictCounts()

@@ -17,6 +17,7 @@ declare -A tests_of=(
     [gstreamer1.0-plugins-ugly]="the stream camera against a real RTSP server (marker rtsp)"
     [gstreamer1.0-rtsp]="the stream camera against a real RTSP server (marker rtsp)"
     [gir1.2-gst-rtsp-server-1.0]="the stream camera against a real RTSP server (marker rtsp)"
+    [strace]="that a commit reaches the disk (test_crash_trial.py)"
     [python3-gi]="the stream camera against a real RTSP server (marker rtsp)"
 )
 

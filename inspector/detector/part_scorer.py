@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
 from inspector.detector.part_model import Cells, Mask, PartStatistics, smooth
 from inspector.detector.regions import find_detections, map_to_frame
-from inspector.detector.screen import MAX_TILES, cell_grid, reduce_to_screen, tile_cells
+from inspector.detector.screen import (
+    MAX_TILES,
+    TILE_WORTH_LOOKING,
+    cell_grid,
+    merge_tile,
+    reduce_to_screen,
+    tile_cells,
+)
 from inspector.errors import RecipeMismatchError
 from inspector.geometry.registration import Matrix, Reference, register, scale_matrix
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import AnomalyMap, BgrImage, Registration, Scoring, Thresholds
-
-TILE_WORTH_LOOKING = 0.5
-"""Screen score below which no tile is looked at: half of what an ordinary good part shows somewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +175,3 @@ def tile_features(bank: FeatureBank, frame: RegisteredFrame, tile: Tile, ratio: 
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     cut = cv2.warpAffine(frame.pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     return bank.compute(np.asarray(cut, np.uint8))
-
-
-def merge_tile(scores: Cells, judged: Mask, tile: Tile, fine: Cells, ratio: int) -> None:
-    """Raise the screen cells of `scores` (in place) to the worst fine cell inside each of them."""
-    worst = fine.reshape(tile.rows, ratio, tile.columns, ratio).max(axis=(1, 3))
-    window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
-    scores[window] = np.where(judged[window], np.maximum(scores[window], worst), scores[window])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from inspector.detector.features import CELL_PX
+from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
 
 SCREEN_SIDE_PX = 1300
 TILE_PX = 256
 MAX_TILES = 8
+TILE_WORTH_LOOKING = 0.5
+"""Screen score below which no tile is looked at: half of what an ordinary good part shows somewhere."""
 
 
 def screen_ratio(width_px: int, height_px: int) -> int:
@@ -39,3 +43,12 @@ def cell_grid(width_px: int, height_px: int, ratio: int) -> tuple[int, int]:
     """(rows, columns) of screen cells over a frame."""
     cell = CELL_PX * ratio
     return -(-height_px // cell), -(-width_px // cell)
+
+
+def merge_tile(
+    scores: NDArray[np.float32], judged: NDArray[np.bool_], tile: Tile, fine: NDArray[np.float32], ratio: int
+) -> None:
+    """Raise the screen cells of `scores` (in place) to the worst fine cell inside each of them."""
+    worst = fine.reshape(tile.rows, ratio, tile.columns, ratio).max(axis=(1, 3))
+    window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
+    scores[window] = np.where(judged[window], np.maximum(scores[window], worst), scores[window])

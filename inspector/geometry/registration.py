@@ -175,7 +175,8 @@ def _square(matrix: Matrix) -> Matrix:
 
 def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
     window = cv2.createHanningWindow((grey.shape[1], grey.shape[0]), cv2.CV_32F)
-    (dx, dy), _ = cv2.phaseCorrelate(reference.grey, grey, window)
+    # OpenCV 5 multiplies both images by the window in place; without the copies the reference fades frame by frame.
+    (dx, dy), _ = cv2.phaseCorrelate(reference.grey.copy(), grey.copy(), window)
     return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
 
 

@@ -35,7 +35,7 @@ FIXED_PACKAGES = ("USB", "TERM3", "TERM4", "HDR8X2", "HDR10", "XTAL", "KEY")
 LOOSE = tuple(part for part in PLACEMENTS if part.package not in FIXED_PACKAGES)
 PLACEMENT_DEVIATION_MM, PLACEMENT_LIMIT_MM = 0.025, 0.07
 ROTATION_DEVIATION_DEG, ROTATION_LIMIT_DEG = 0.45, 1.2
-_ATTEMPTS = 12
+_ATTEMPTS = 60
 _Choice = TypeVar("_Choice")
 
 Spot = tuple[float, float, float]
@@ -133,12 +133,11 @@ class _Workpiece:
         lay_over(canvas, self.stock.layers[part.ref], spot[0] - origin[0], spot[1] - origin[1], spot[2])
 
     def spoil(self, plan: PlannedDefect, rng: np.random.Generator) -> MadeDefect | None:
-        """Make the planned defect where it shows; another kind when no place is found."""
-        for kind in (plan.kind, "scratch", "missing_component"):
-            for _ in range(_ATTEMPTS):
-                made = _MAKERS[kind](self, rng, plan.severity)
-                if made is not None:
-                    return MadeDefect(kind, plan.severity, made.mask, made.origin_px)
+        """Make the planned defect where it shows; None in the unlikely case that no place is found."""
+        for _ in range(_ATTEMPTS):
+            made = _MAKERS[plan.kind](self, rng, plan.severity)
+            if made is not None:
+                return MadeDefect(plan.kind, plan.severity, made.mask, made.origin_px)
         return None
 
     def rebuild(self, part: Placement, replacement: Callable[[U8, tuple[int, int]], None]) -> MadeDefect | None:

@@ -25,7 +25,7 @@ from inspector.scenes.product import AssembledPart
 from inspector.scenes.relief import Layer, Relief, grain_noise, lay_over
 from inspector.scenes.variation import Lot
 
-_ATTEMPTS = 12
+_ATTEMPTS = 60
 _CLOUD_ROOM = 0.12
 
 Window = tuple[int, int, int, int]
@@ -86,12 +86,11 @@ class _Blank:
         self.canvas, self.product, self.px_per_mm = canvas, product, product.px_per_mm
 
     def spoil(self, plan: PlannedDefect, rng: np.random.Generator) -> MadeDefect | None:
-        """Make the planned defect where it shows; another kind when no place is found."""
-        for kind in (plan.kind, "scratch", "stain"):
-            for _ in range(_ATTEMPTS):
-                made = _MAKERS[kind](self, rng, plan.severity)
-                if made is not None:
-                    return MadeDefect(kind, plan.severity, made.mask, made.origin_px)
+        """Make the planned defect where it shows; None in the unlikely case that no place is found."""
+        for _ in range(_ATTEMPTS):
+            made = _MAKERS[plan.kind](self, rng, plan.severity)
+            if made is not None:
+                return MadeDefect(plan.kind, plan.severity, made.mask, made.origin_px)
         return None
 
     def window_mm(self, x: float, y: float, size: float) -> Window:

@@ -26,7 +26,7 @@ class LotStock(Protocol):
     def assemble(
         self, rng: np.random.Generator, planned: tuple[PlannedDefect, ...], defect_rng: np.random.Generator
     ) -> AssembledPart:
-        """Put one part together. A planned defect that finds no visible place is replaced by another kind."""
+        """Put one part together. A planned defect that finds no visible place is left out."""
         ...
 
 

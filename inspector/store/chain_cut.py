@@ -22,6 +22,7 @@ from inspector.store.tables import (
     ReviewRow,
     TriggerRow,
 )
+from inspector.store.totals import add_totals, move_trigger, name_bucket
 from inspector.store.triggers import source_sha256
 
 
@@ -164,14 +165,10 @@ def _move_checkpoint(
 ) -> None:
     """Remember the last removed hash, and add the removed verdicts to the counts so that totals still add up."""
     old = session.get(ChainCheckpointRow, station)
-    counts: dict[str, dict[str, int]] = {
-        purpose: dict(by_verdict) for purpose, by_verdict in (old.verdict_counts if old else {}).items()
-    }
+    counts = add_totals(old.verdict_counts if old else {}, {})
     for row in triggers:
-        by_verdict = counts.setdefault(row.purpose, {})
-        for name in (row.verdict, "late" if row.late else None):
-            if name is not None:
-                by_verdict[name] = by_verdict.get(name, 0) + 1
+        bucket = name_bucket(row.verdict, row.closed)
+        counts = move_trigger(counts, row.purpose, leaves=None, enters=bucket, turned_late=row.late)
     checkpoint = old or ChainCheckpointRow(station=station, removed_rows=0)
     checkpoint.chain_index, checkpoint.row_hash = chain_index, row_hash
     checkpoint.removed_rows += removed_rows

@@ -21,6 +21,7 @@ from inspector.records import SEVERITY, VerdictKind
 from inspector.store.canonical_json import canonical_json
 from inspector.store.database import Database
 from inspector.store.tables import ChainCheckpointRow, DetectionRow, InspectionRow, StationRow, TriggerRow, table_of
+from inspector.store.totals import add_totals, count_triggers
 
 GENESIS_HASH = "0" * 64
 VERIFY_BATCH = 500
@@ -87,6 +88,11 @@ def verify_chain(db: Database, station: str) -> ChainReport:
                 "the newest rows were removed or changed"
             )
         _verify_results(session, station)
+        removed = cut.verdict_counts if cut else {}
+        if tip.totals != add_totals(removed, count_triggers(session, station, None, None)):
+            raise ChainBrokenError(
+                f"station {station}: its totals are not those of its triggers; triggers were added, changed or removed"
+            )
         return ChainReport(station, index - start, cut.removed_rows if cut else 0, index, last_hash)
 
 

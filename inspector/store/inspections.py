@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from inspector.errors import StoreError
@@ -18,7 +19,6 @@ from inspector.store.rows import detection_values, inspection_values
 from inspector.store.stations import get_station
 from inspector.store.stored import StoredInspection, load_stored
 from inspector.store.tables import (
-    ChainCheckpointRow,
     DetectionRow,
     EvidenceRow,
     InspectionRow,
@@ -26,6 +26,7 @@ from inspector.store.tables import (
     TriggerRow,
     table_of,
 )
+from inspector.store.totals import LATE, PENDING, Totals, count_triggers, move_trigger, name_bucket
 
 _INSPECTION, _TRIGGER, _STATION = table_of(InspectionRow), table_of(TriggerRow), table_of(StationRow)
 _FIND_INSPECTION = select(_INSPECTION.c.inspection_id).where(_INSPECTION.c.inspection_id == bindparam("id"))
@@ -36,7 +37,7 @@ _INSERT_EVIDENCE = insert(table_of(EvidenceRow))
 _MOVE_TIP = (
     update(_STATION)
     .where(_STATION.c.station == bindparam("of_station"))
-    .values(chain_index=bindparam("chain_index"), chain_hash=bindparam("chain_hash"))
+    .values(chain_index=bindparam("chain_index"), chain_hash=bindparam("chain_hash"), totals=bindparam("totals"))
 )
 _SET_RESULT = (
     update(_TRIGGER)
@@ -85,14 +86,15 @@ def insert_inspection(
     trigger = connection.execute(_FIND_TRIGGER, {"id": values["trigger_id"]}).one_or_none()
     if trigger is None:
         raise StoreError(f"trigger {values['trigger_id']} of {values['station']} was never accepted")
-    _extend_chain(session, values, detections, trigger)
+    result = _judge_part(session, trigger, values)
+    _update_station(session, values, detections, trigger, result)
     connection.execute(_INSERT_INSPECTION, values)
     if detections:
         connection.execute(_INSERT_DETECTION, detections)
     insert_messages(session, values["station"], messages, values["decided_utc_us"])
     if wants_evidence:
         connection.execute(_INSERT_EVIDENCE, _pending_evidence(inspection))
-    _update_trigger(session, trigger, values)
+    connection.execute(_SET_RESULT, {"of_trigger": trigger.trigger_id, **result})
     return True
 
 
@@ -115,10 +117,12 @@ def recent_inspections(
     verdicts: Sequence[VerdictKind] | None = None,
     purpose: Purpose | None = None,
 ) -> list[StoredInspection]:
-    """The newest inspections first, decided in [since, until)."""
-    wanted = select(InspectionRow).order_by(InspectionRow.decided_utc_us.desc(), InspectionRow.sequence.desc())
+    """The newest inspections first, decided in [since, until); by place in the chain where a station is given."""
+    wanted = select(InspectionRow)
     if station is not None:
-        wanted = wanted.where(InspectionRow.station == station)
+        wanted = wanted.where(InspectionRow.station == station).order_by(InspectionRow.chain_index.desc())
+    else:
+        wanted = wanted.order_by(InspectionRow.decided_utc_us.desc(), InspectionRow.sequence.desc())
     if since_utc_us is not None:
         wanted = wanted.where(InspectionRow.decided_utc_us >= since_utc_us)
     if until_utc_us is not None:
@@ -143,56 +147,73 @@ def count_verdicts(
 ) -> VerdictCounts:
     """Count the triggers accepted in [since, until) by their worst view; purpose None counts all purposes.
 
-    What retention removed is counted too where the range has no beginning and ends after the removal.
+    Without a range this is everything ever accepted, what retention removed included, and costs nothing;
+    a range counts what is still there.
     """
-    where: list[ColumnElement[bool]] = [TriggerRow.station == station]
-    if since_utc_us is not None:
-        where.append(TriggerRow.accepted_utc_us >= since_utc_us)
-    if until_utc_us is not None:
-        where.append(TriggerRow.accepted_utc_us < until_utc_us)
-    if purpose is not None:
-        where.append(TriggerRow.purpose == purpose.value)
-    groups = (
-        select(TriggerRow.verdict, TriggerRow.closed, TriggerRow.late, func.count())
-        .where(*where)
-        .group_by(TriggerRow.verdict, TriggerRow.closed, TriggerRow.late)
-    )
-    totals = dict.fromkeys([*(kind.value for kind in VerdictKind), "late", "pending"], 0)
     with db.read() as session:
-        for verdict, closed, late, count in session.execute(groups):
-            totals[verdict if closed and verdict else "pending"] += count
-            totals["late"] += count if late else 0
-        cut = session.get(ChainCheckpointRow, station) if since_utc_us is None else None
-    if cut is not None and (until_utc_us is None or until_utc_us >= cut.cut_utc_us):
-        for removed_purpose, counts in cut.verdict_counts.items():
-            if purpose is None or removed_purpose == purpose.value:
-                for name, count in counts.items():
-                    totals[name] += count
+        if since_utc_us is None and until_utc_us is None:
+            row = session.execute(select(StationRow.totals).where(StationRow.station == station)).one_or_none()
+            totals: Totals = row.totals if row is not None else {}
+        else:
+            totals = count_triggers(session, station, since_utc_us, until_utc_us)
+    wanted = totals.values() if purpose is None else [totals.get(purpose.value, {})]
+    summed = Counter[str]()
+    for counts in wanted:
+        summed.update(counts)
     return VerdictCounts(
-        triggers=sum(count for name, count in totals.items() if name != "late"),
-        ok=totals["OK"],
-        ng=totals["NG"],
-        review=totals["REVIEW"],
-        not_inspected=totals["NOT_INSPECTED"],
-        late=totals["late"],
-        pending=totals["pending"],
+        triggers=summed.total() - summed[LATE],
+        ok=summed["OK"],
+        ng=summed["NG"],
+        review=summed["REVIEW"],
+        not_inspected=summed["NOT_INSPECTED"],
+        late=summed[LATE],
+        pending=summed[PENDING],
     )
 
 
-def _extend_chain(
-    session: Session, values: dict[str, Any], detections: list[dict[str, Any]], trigger: Row[Any]
+def _judge_part(session: Session, trigger: Row[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The part's result so far is its worst view; the trigger closes with the last camera it owes."""
+    worst = max(
+        (VerdictKind(verdict) for verdict in (trigger.verdict, values["verdict"]) if verdict is not None),
+        key=SEVERITY.__getitem__,
+    )
+    owed = set(trigger.cameras) - {values["camera"]}
+    if owed and not trigger.closed:
+        done = select(InspectionRow.camera).where(InspectionRow.trigger_id == trigger.trigger_id)
+        owed -= set(session.scalars(done))
+    return {
+        "verdict": worst.value,
+        "late": trigger.late or values["late"],
+        "closed": trigger.closed or not owed,
+    }
+
+
+def _update_station(
+    session: Session,
+    values: dict[str, Any],
+    detections: list[dict[str, Any]],
+    trigger: Row[Any],
+    result: dict[str, Any],
 ) -> None:
-    """Give the row its place in the station's chain and move the tip there."""
+    """Give the row its place in the station's chain, move the tip there, and count the part's result."""
     station = get_station(session, values["station"])
     values["chain_index"] = station.chain_index + 1
     values["prev_hash"] = station.chain_hash
     values["row_hash"] = hash_row(station.chain_hash, values, detections, trigger._asdict())
+    totals = move_trigger(
+        station.totals,
+        trigger.purpose,
+        leaves=name_bucket(trigger.verdict, trigger.closed),
+        enters=name_bucket(result["verdict"], result["closed"]),
+        turned_late=result["late"] and not trigger.late,
+    )
     session.connection().execute(
         _MOVE_TIP,
         {
             "of_station": values["station"],
             "chain_index": values["chain_index"],
             "chain_hash": values["row_hash"],
+            "totals": totals,
         },
     )
 
@@ -205,24 +226,3 @@ def _pending_evidence(inspection: Inspection) -> dict[str, Any]:
         "handed_out": 0,
         "queued_utc_us": inspection.decided_utc_us,
     }
-
-
-def _update_trigger(session: Session, trigger: Row[Any], values: dict[str, Any]) -> None:
-    """The part's result so far is its worst view; the trigger closes with the last camera it owes."""
-    worst = max(
-        (VerdictKind(verdict) for verdict in (trigger.verdict, values["verdict"]) if verdict is not None),
-        key=SEVERITY.__getitem__,
-    )
-    owed = set(trigger.cameras) - {values["camera"]}
-    if owed and not trigger.closed:
-        done = select(InspectionRow.camera).where(InspectionRow.trigger_id == trigger.trigger_id)
-        owed -= set(session.scalars(done))
-    session.connection().execute(
-        _SET_RESULT,
-        {
-            "of_trigger": trigger.trigger_id,
-            "verdict": worst.value,
-            "late": trigger.late or values["late"],
-            "closed": trigger.closed or not owed,
-        },
-    )

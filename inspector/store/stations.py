@@ -47,6 +47,7 @@ def ensure_station(
         "chain_index": 0,
         "chain_hash": GENESIS_HASH,
         "accepted": {},
+        "totals": {},
     }
     with db.write() as session:
         if session.get(StationRow, station) is None:

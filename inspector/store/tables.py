@@ -37,7 +37,9 @@ def table_of(row: type[Base]) -> Table:
 class StationRow(Base):
     """What must survive a restart: run epoch, next sequence, recipe, lot, pause, tip of the hash chain.
 
-    `accepted` counts the triggers ever accepted by camera; it outlives retention.
+    Two counts outlive retention: `accepted` is {camera: triggers ever accepted}, `totals` is
+    {purpose: {"OK": n, "NG": n, "REVIEW": n, "NOT_INSPECTED": n, "pending": n, "late": n}} over all
+    triggers ever accepted, by the verdict of their worst view.
     """
 
     __tablename__ = "station"
@@ -52,6 +54,7 @@ class StationRow(Base):
     chain_index: Mapped[int] = mapped_column(BigInteger)
     chain_hash: Mapped[str] = mapped_column(String(64))
     accepted: Mapped[dict[str, Any]] = mapped_column(JSON)
+    totals: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class TriggerRow(Base):

@@ -29,6 +29,7 @@ from inspector.store.inspections import insert_inspection
 from inspector.store.rows import storable, trigger_from_row, trigger_values
 from inspector.store.stations import get_station
 from inspector.store.tables import InspectionRow, RetiredSourceRow, StationRow, TriggerRow, table_of
+from inspector.store.totals import PENDING, move_trigger
 
 SKIPS_PER_TRANSACTION = 20
 
@@ -38,7 +39,7 @@ _INSERT_TRIGGER = insert(_TRIGGER)
 _ADVANCE_STATION = (
     update(_STATION)
     .where(_STATION.c.station == bindparam("of_station"))
-    .values(next_sequence=bindparam("next_sequence"), accepted=bindparam("accepted"))
+    .values(next_sequence=bindparam("next_sequence"), accepted=bindparam("accepted"), totals=bindparam("totals"))
 )
 _FIND_BY_SOURCE = select(_TRIGGER).where(
     _TRIGGER.c.station == bindparam("station"), _TRIGGER.c.source_identity == bindparam("value")
@@ -247,7 +248,12 @@ def _insert_trigger(session: Session, station: str, request: _Request) -> Trigge
     connection = session.connection()
     connection.execute(
         _ADVANCE_STATION,
-        {"of_station": station, "next_sequence": trigger.sequence + 1, "accepted": accepted},
+        {
+            "of_station": station,
+            "next_sequence": trigger.sequence + 1,
+            "accepted": accepted,
+            "totals": move_trigger(state.totals, trigger.purpose.value, leaves=None, enters=PENDING),
+        },
     )
     connection.execute(_INSERT_TRIGGER, trigger_values(trigger))
     return trigger

@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("chain_index", sa.BigInteger(), nullable=False),
         sa.Column("chain_hash", sa.String(length=64), nullable=False),
         sa.Column("accepted", sa.JSON(), nullable=False),
+        sa.Column("totals", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("station"),
     )
     op.create_table(

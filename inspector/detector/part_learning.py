@@ -1,10 +1,8 @@
-"""What `fit` learns from good images: the reference, the statistics, and scores of images left out."""
+"""What `fit` learns about a located part: the reference, the statistics, and scores of images left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,18 +10,24 @@ from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate
 from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank, pad_to_cells
+from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.part_model import Cells, Mask, MomentSums, smooth
 from inspector.detector.part_scorer import (
-    MAX_TILES,
-    TILE_WORTH_LOOKING,
     PartLevel,
     PartModel,
     RegisteredFrame,
-    merge_tile,
     register_screen,
     tile_features,
 )
-from inspector.detector.screen import cell_grid, reduce_to_screen, screen_ratio, tile_cells
+from inspector.detector.screen import (
+    MAX_TILES,
+    TILE_WORTH_LOOKING,
+    cell_grid,
+    merge_tile,
+    reduce_to_screen,
+    screen_ratio,
+    tile_cells,
+)
 from inspector.errors import FitError
 from inspector.geometry.registration import (
     find_part,
@@ -38,49 +42,10 @@ from inspector.records import BgrImage
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CLOSE_SMOOTH_CELLS = 3
-FEWEST_IMAGES = 8
-"""Fewer good images than this are filled up with slightly moved and lit copies."""
 LOWEST_CONFIDENCE = 0.2
 SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
 STRIP_ROWS = 24
-Progress = Callable[[str, float], None]
-
-
-class GoodImages(Protocol):
-    """Good images, decoded one at a time because twenty 4K frames do not fit in memory beside everything else."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> BgrImage:
-        """(H, W, 3) uint8 BGR; the same pixels at each call."""
-        ...
-
-
-class FilledUp:
-    """Good images, too few of them, followed by copies moved by up to a pixel and lit a little differently."""
-
-    def __init__(self, images: GoodImages, count: int) -> None:
-        self._images = images
-        self._count = max(count, len(images))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def read(self, index: int) -> BgrImage:
-        real = len(self._images)
-        pixels = self._images.read(index % real)
-        return pixels if index < real else jitter(pixels, seed=index)
-
-
-def jitter(pixels: BgrImage, seed: int) -> BgrImage:
-    """The same part photographed again: up to 1 px and 3 % of light away, with a little noise. Deterministic."""
-    random = np.random.default_rng(seed)
-    dx, dy = random.uniform(-1.0, 1.0, 2)
-    gain = 1.0 + random.uniform(-0.03, 0.03)
-    moved = warp_to_reference(pixels, np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]]), (pixels.shape[1], pixels.shape[0]))
-    noise = random.normal(0.0, 1.5, (*pixels.shape[:2], 1)).astype(np.float32)
-    return np.clip(moved * np.float32(gain) + noise + 0.5, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
