@@ -31,8 +31,9 @@ debian-packages:
 demo: venv ## the whole line on this machine, ends with demo-out/report.html
 	$(BIN)/inspector demo
 
+# The safe path keeps the checkout out of sys.path: what is tested is the package built from it.
 test: venv debian-packages lint ## lint, then every test
-	$(BIN)/pytest -rs
+	PYTHONSAFEPATH=1 $(BIN)/pytest -rs
 
 lint: venv ## style, types, import direction
 	$(BIN)/ruff check .
@@ -45,7 +46,7 @@ bench: venv ## throughput and latency on this machine
 	$(BIN)/inspector bench
 
 crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then count what was lost
-	$(BIN)/python tests/crash/trial.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.crash.trial --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }

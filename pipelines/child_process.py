@@ -1,6 +1,6 @@
 """The entry of every process that the supervisor starts.
 
-python -m pipelines.child_process KIND CONFIG DATA_DIR [STATION]
+python -m pipelines.child_process KIND CONFIG DATA_DIR SUPERVISOR_PID [STATION]
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = structlog.get_logger(__name__)
 
 def main(arguments: list[str]) -> int:
     """Run one process until SIGTERM or until the supervisor is gone; the exit status says how it ended."""
-    kind, config_path, data_dir, *rest = arguments
+    kind, config_path, data_dir, supervisor_pid, *rest = arguments
     configure_logging(json_lines=True)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides the order
-    die_with_parent()
+    die_with_parent(int(supervisor_pid))
     try:
         config = load_config(Path(config_path))
         _run_kind(kind, config, Path(data_dir), rest, stop)
@@ -43,12 +43,11 @@ def main(arguments: list[str]) -> int:
     return EXIT_OK
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Ask the kernel for SIGTERM when the supervisor dies, however it dies (Linux)."""
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the request took effect
+        if os.getppid() != parent:  # it died before the request took effect, perhaps while this one was loading
             os.kill(os.getpid(), signal.SIGTERM)
 
 

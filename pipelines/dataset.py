@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.errors import DatasetError, ImageError
-from inspector.images import IMAGE_SUFFIXES, decode_image, read_image_bytes, sha256_hex
+from inspector.images import IMAGE_SUFFIXES, decode_image, read_header, read_image_bytes, sha256_hex
 from inspector.records import BgrImage
 
 GOOD = "good"
@@ -59,6 +59,14 @@ class ImageFolder:
         """(H, W, 3) uint8 BGR. Raises `DatasetError` naming the file."""
         return read_image(self.paths[index])
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) from the file's header. Raises `DatasetError` naming the file."""
+        try:
+            header = read_header(read_image_bytes(self.paths[index]))
+        except ImageError as error:
+            raise DatasetError(f"{self.paths[index]}: {error}") from error
+        return header.width_px, header.height_px
+
     def sha256(self, index: int) -> str:
         """Hash of the file's bytes."""
         try:
@@ -103,7 +111,7 @@ def open_test_set(root: Path) -> TestSet:
     test = root / "test"
     if not test.is_dir():
         raise DatasetError(f"{root} has no folder `test`; expected test/good and test/<defect>")
-    images = []
+    images: list[TestImage] = []
     for folder in sorted(item for item in test.iterdir() if item.is_dir()):
         defect = None if folder.name == GOOD else folder.name
         images.extend(TestImage(path, defect, _find_mask(root, defect, path)) for path in find_images(folder))

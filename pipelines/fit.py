@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from inspector.detector.learning import FEWEST_IMAGES, FilledUp, learn_part
-from inspector.detector.manifest import TaughtImage
-from inspector.detector.recipe import pack_part
+from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
+from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
+from inspector.detector.mode import choose_mode
+from inspector.detector.part_learning import LearnedPart, learn_part
+from inspector.detector.recipe import pack_part, pack_surface
 from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.detector.screen import screen_ratio
+from inspector.detector.surface_learning import LearnedSurface, learn_surface
 from inspector.errors import FitError
-from inspector.images import read_header, read_image_bytes
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
 
@@ -21,6 +24,7 @@ Progress = Callable[[str, float], None]
 """Called with the stage and the share of it that is done, 0..1."""
 
 MEMORY_FOR_SCREENS_BYTES = 400_000_000
+MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
 
 
@@ -70,10 +74,22 @@ def fit_recipe(
     report = progress or _no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
-    learned = learn_part(FilledUp(images, FEWEST_IMAGES), false_alarm_target, len(images), report)
-    settings, arrays = pack_part(learned.model)
+    sizes = {images.size(index) for index in range(len(images))}
+    choice = choose_mode(images, sizes)
+    report("choose", 1.0)
+    learned: LearnedPart | LearnedSurface
+    settings: PartSettings | SurfaceSettings
+    if choice.mode == "located":
+        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report)
+        settings, arrays = pack_part(learned.model)
+    else:
+        learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
+        settings, arrays = pack_surface(learned.model)
+    frame_size = learned.model.frame_size if isinstance(learned, LearnedPart) else None
     choices = {
-        "mode": "located",
+        "mode": choice.mode,
+        "mode_reason": choice.reason,
+        "detail_match": choice.detail_match,
         "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
         "promise": learned.calibration.promise,
         "images_found": len(found),
@@ -83,7 +99,7 @@ def fit_recipe(
         RecipeContent(
             name=name,
             settings=settings,
-            frame_size=learned.model.frame_size,
+            frame_size=frame_size,
             arrays=arrays,
             graph=learned.graph,
             golden=images.read(learned.golden % len(images)),
@@ -114,9 +130,8 @@ def fit_recipe(
 
 def choose_images(found: ImageFolder) -> ImageFolder:
     """As many of the good images as memory allows, evenly over their sorted names."""
-    header = read_header(read_image_bytes(found.paths[0]))
-    share = max(1.0, max(header.width_px, header.height_px) / 1300.0)
-    bytes_each = 9.0 * header.width_px * header.height_px / share**2
+    width, height = found.size(0)
+    bytes_each = MEMORY_PER_SCREEN_PIXEL * width * height / screen_ratio(width, height) ** 2
     most = min(MOST_IMAGES, max(FEWEST_IMAGES, int(MEMORY_FOR_SCREENS_BYTES / bytes_each)))
     count = len(found)
     if count <= most:

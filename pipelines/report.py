@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 import inspector
-from inspector.clock import UtcClock, to_utc_us, utc_now_us
+from inspector.clock import UtcClock, to_rfc3339, to_utc_us, utc_now_us
 from inspector.config import PlantConfig, config_sha256
 from inspector.errors import InputError, StoreError
 from inspector.store.database import DATABASE_FILE, Database
@@ -44,6 +45,13 @@ class ReportSummary:
     caught: int | None
     missed: int | None
     overkill: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `triggers` is the sum of the five counts after it, times are RFC 3339."""
+        values = asdict(self)
+        counts = {"triggers": self.counts.triggers, **values.pop("counts")}
+        begin, end = to_rfc3339(values.pop("since_utc_us")), to_rfc3339(values.pop("until_utc_us"))
+        return {"path": str(values.pop("path")), "from": begin, "to": end, **counts, **values}
 
 
 def write_report(

@@ -204,15 +204,16 @@ class VerdictLane:
             return self._keep_broken(trigger, camera, captured, recipe, f"inspection failed: {error}")
         started = time.monotonic_ns()
         key = None
-        if self._must_keep(inspected.verdict, trigger):
+        if self._must_keep(inspected.verdict, trigger, captured):
             key = self._keep_frame(trigger, camera, captured.encoded, inspected)
         timings = dict(inspected.timings_ms)
         timings["keep_frame"] = (time.monotonic_ns() - started) / 1e6
         return _Outcome(inspected.verdict, inspected, recipe.ref, inspected.frame.sha256, key, timings)
 
-    def _must_keep(self, verdict: Verdict, trigger: Trigger) -> bool:
+    def _must_keep(self, verdict: Verdict, trigger: Trigger, captured: CapturedFrame) -> bool:
         every = self._lane.plant.store.keep_ok_frame_every
-        return verdict.kind in KEPT_VERDICTS or (every > 0 and trigger.sequence % every == 0)
+        missed = captured.truth is not None and bool(captured.truth.get("defective"))  # the report pictures it
+        return verdict.kind in KEPT_VERDICTS or missed or (every > 0 and trigger.sequence % every == 0)
 
     def _keep_frame(
         self, trigger: Trigger, camera: StationCamera, encoded: bytes | None, inspected: InspectedFrame

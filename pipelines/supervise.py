@@ -61,7 +61,7 @@ class Supervisor:
     """Starts the processes of a plant, restarts those that die and stops them in order."""
 
     def __init__(self, config: PlantConfig, config_path: Path, data_dir: Path) -> None:
-        common = [str(config_path.resolve()), str(data_dir)]
+        common = [str(config_path.resolve()), str(data_dir), str(os.getpid())]
         self._data_dir = data_dir
         self.children = [Child("delivery", ["delivery", *common], "delivery")]
         if config.evidence.enabled:

@@ -41,7 +41,6 @@ from reports.truth import read_defects, tally_truth
 MAX_SUSPECTS = 60
 MAX_MISSED = 24
 MAX_NAMES = 20
-MAX_RECIPES = 200
 CAMERA_PIECES = 48
 CAMERA_PIECE_US = 12_000_000
 """Shortest piece of camera health: a little more than the pause between two samples."""
@@ -105,7 +104,7 @@ def collect_report_data(
             suspects_total=history.count_suspicious(session, period),
             names=_largest(history.count_worst_names(session, period)),
             not_inspected=_largest(_count_reasons(history.list_not_inspected(session, period))),
-            recipes=tuple(_recipe_use(use) for use in history.list_used_recipes(session, period)[:MAX_RECIPES]),
+            recipes=tuple(_recipe_use(use) for use in history.list_used_recipes(session, period)),
             cameras=_cameras(session, shown),
             chains=tuple(_chain(db, name) for name in history.known_stations(session)),
             truth=_truth(session, period, dispositions, shelf),

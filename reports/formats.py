@@ -68,6 +68,11 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
+def clean_name(name: str) -> str:
+    """The name of a defect or a reason as words: missing_component → missing component."""
+    return clean_text(name.replace("_", " "))
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """1 part, 2 parts."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

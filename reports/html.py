@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from inspector.records import Purpose
 from reports import charts
-from reports.formats import SiteClock, clean_text, format_count, format_rate, format_score, plural
+from reports.formats import SiteClock, clean_name, clean_text, format_count, format_rate, format_score, plural
 from reports.rates import SMALL_TOTAL, Rate
 from reports.report_data import MissedPart, Picture, ReportData, SuspectPart
 from reports.tables import UNNAMED, build_tables
@@ -30,7 +30,7 @@ from reports.wording import (
     yield_note,
 )
 
-FIRST_SUSPECTS = 12
+FIRST_SUSPECTS, FIRST_MISSED = 12, 6
 """Pictured at once; the others open on demand."""
 
 WIDE_CHART_PX, NARROW_CHART_PX = 960, 300
@@ -62,6 +62,7 @@ def render_report(data: ReportData) -> str:
         missed_more=_missed_more(data),
         suspects=[_suspect_card(part, clock) for part in data.suspects],
         first_suspects=FIRST_SUSPECTS,
+        first_missed=FIRST_MISSED,
         suspects_note=_suspects_note(data),
         removed_note=_removed_note(data),
         integrity=_integrity(data),
@@ -180,7 +181,7 @@ def _suspect_card(part: SuspectPart, clock: SiteClock) -> dict[str, Any]:
 
 def _missed_card(position: int, part: MissedPart, clock: SiteClock) -> dict[str, Any]:
     title = _title(part.part_id, part.sequence)
-    kinds = ", ".join(clean_text(kind) for kind in part.kinds)
+    kinds = ", ".join(clean_name(kind) for kind in part.kinds)
     facts = [clock.second(part.accepted_utc_us), _lot(part.lot), part.station]
     return {
         "title": f"{title}: {kinds}",
@@ -217,7 +218,7 @@ def _score(score: float | None, review: float | None, ng: float | None) -> str:
 
 
 def _what(part: SuspectPart) -> str:
-    names = [clean_text(name) for name in dict.fromkeys(part.names) if name != UNNAMED]
+    names = [clean_name(name) for name in dict.fromkeys(part.names) if name != UNNAMED]
     found = ", ".join(names)
     if part.regions:
         found = f"{plural(part.regions, 'region')}{': ' + found if found else ''}"

@@ -12,6 +12,7 @@ from reports.formats import (
     NO_VALUE,
     PERCENT,
     SiteClock,
+    clean_name,
     clean_text,
     format_count,
     format_interval,
@@ -117,7 +118,7 @@ def _truth(data: ReportData) -> Table | None:
     if data.truth is None:
         return None
     heads = _heads("Defect", "NG", "REVIEW", "Missed (OK)", "Not inspected", "Caught", "Found in place", numbers=6)
-    rows = [_row(*_kind_cells(clean_text(kind.kind), kind)) for kind in data.truth.by_kind]
+    rows = [_row(*_kind_cells(clean_name(kind.kind), kind)) for kind in data.truth.by_kind]
     rows.append(_row(*_kind_cells("All defective parts", data.truth.defective), total=True))
     return Table("Defective parts by kind; a part with two kinds stands in both rows and once in the sum", heads, rows)
 
@@ -159,7 +160,7 @@ def _ranking(caption: str, what: str, counted: str, items: list[NamedCount], kin
         running += item.count
         bar = Cell("", markup=charts.share_bar(item.count / most, kind))
         share = Cell(format_count(item.count), f"{format_share(running / total)} so far")
-        rows.append(_row(clean_text(item.name), bar, share))
+        rows.append(_row(clean_name(item.name), bar, share))
     rows.append(_row("Total", "", format_count(total), total=True))
     heads = [Head(what), Head("", bar=True), Head(counted, num=True)]
     return Table(caption, heads, rows)

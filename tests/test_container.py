@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from mosquitto import MOSQUITTO, MOSQUITTO_PASSWD, OPENSSL, find_free_port, find_program, is_listening
 
 from inspector.config import FolderCamera, load_config
+from tests.mosquitto import MOSQUITTO, MOSQUITTO_PASSWD, OPENSSL, find_free_port, find_program, is_listening
 
 ROOT = Path(__file__).parent.parent
 SLIM_LIBRARIES = {

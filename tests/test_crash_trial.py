@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mosquitto import MOSQUITTO
 
 from inspector.store.database import Database
 from inspector.store.frames import FrameFiles
+from tests.mosquitto import MOSQUITTO
 
 ROOT = Path(__file__).parent.parent
 SYNCHRONOUS_FULL = 2
@@ -29,8 +29,9 @@ def test_short_crash_trial(tmp_path: Path) -> None:
 
     `make crash-trial` does the same fifty times.
     """
-    command = [sys.executable, str(ROOT / "tests" / "crash" / "trial.py"), "--kills", "6", "--work", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.crash.trial", "--kills", "6", "--work", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{result.stdout}{result.stderr}"
     assert result.stdout.rstrip().endswith("nothing was lost")
     assert "FAILED" not in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def test_the_summary_has_the_counts_of_the_page(data_dir: Path, tmp_path: Path) 
     assert summary.simulated_yield_share == 1.0
     assert (summary.defective, summary.caught, summary.missed, summary.overkill) == (1, 0, 1, 0)
     assert summary.chain_intact
+    said = json.loads(json.dumps(summary.to_json()))
+    assert said["triggers"] == sum(said[name] for name in ("ok", "ng", "review", "not_inspected", "pending")) == 4
+    assert said["from"] == "2026-07-01T06:00:00.000000Z"
     page = summary.path.read_text(encoding="utf-8")
     assert summary.bytes_written == len(page.encode())
     assert '<data value="4" id="sum-triggers">' in page

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inspector.config import ID_PATTERN
 
-FORMAT_VERSION = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
@@ -56,8 +55,6 @@ class SurfaceSettings(_Section):
 
     kind: Literal["surface"] = "surface"
     ratio: int = Field(ge=1, le=64)
-    enlarge: int = Field(ge=1, le=4)
-    grain: Literal["rows", "columns", "none"]
     screen: LevelSettings
     close: LevelSettings | None
 
@@ -65,7 +62,7 @@ class SurfaceSettings(_Section):
 class Manifest(_Section):
     """`manifest.json` of a recipe version."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str = Field(pattern=ID_PATTERN)
     version: int = Field(ge=1)
     created_utc: str = Field(max_length=40)

@@ -42,7 +42,7 @@ from inspector.records import BgrImage
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CLOSE_SMOOTH_CELLS = 3
-LOWEST_CONFIDENCE = 0.2
+LOWEST_CONFIDENCE = 0.3
 SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
 STRIP_ROWS = 24
@@ -133,10 +133,10 @@ def part_cells(frames: list[RegisteredFrame], grid: tuple[int, int]) -> Mask:
 
 
 def confidence_limit(confidences: list[float]) -> float:
-    """Below every good image by as much again as they spread, at least by 0.15: a defect lowers the match too."""
+    """Below every good image by twice their spread, at least by 0.25: a defect lowers the match too."""
     values = np.asarray(confidences)
     middle, worst = float(np.median(values)), float(np.quantile(values, 0.05))
-    return float(max(LOWEST_CONFIDENCE, worst - max(0.15, 2.0 * (middle - worst))))
+    return float(max(LOWEST_CONFIDENCE, worst - max(0.25, 2.0 * (middle - worst))))
 
 
 def _whitened_features(
@@ -147,15 +147,18 @@ def _whitened_features(
     for index, frame in enumerate(frames):
         raw.append(bank.compute(pad_to_cells(frame.screen)).astype(np.float16))
         progress("features", (index + 1) / len(frames))
-    mean = sum(image.astype(np.float32) for image in raw) / np.float32(len(raw))
-    whitening = fit_whitening([image[:, part] - mean[:, part] for image in raw], mean[:, part].mean(axis=1))
+    mean = np.mean(np.stack(raw), axis=0, dtype=np.float32)
+    whitening = fit_whitening(
+        [image[:, part].astype(np.float32) - mean[:, part] for image in raw], mean[:, part].mean(axis=1)
+    )
     return [whitening.apply(image.astype(np.float32)).astype(np.float16) for image in raw], whitening
 
 
 def fit_whitening(residuals: list[Cells], centre: NDArray[np.float32]) -> Whitening:
     """Channels that vary independently over good parts, from (C, N) residuals: principal axes, scaled to one."""
-    columns = np.concatenate([residual[:, :: max(1, len(residuals) // 20)] for residual in residuals], axis=1)
-    spread = np.sqrt((columns.astype(np.float64) ** 2).mean(axis=1)) + SMALLEST_SPREAD
+    thinned = [residual[:, :: max(1, len(residuals) // 20)] for residual in residuals]
+    columns = np.concatenate(thinned, axis=1).astype(np.float64)
+    spread = np.sqrt((columns**2).mean(axis=1)) + SMALLEST_SPREAD
     scaled = np.clip(columns / spread[:, None], -4.0, 4.0)
     variances, axes = np.linalg.eigh(scaled @ scaled.T / scaled.shape[1])
     return Whitening((axes / np.sqrt(variances + SMALLEST_VARIANCE)).T / spread[None], centre.astype(np.float64))

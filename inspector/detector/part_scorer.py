@@ -162,7 +162,7 @@ def seen_cells(matrix: Matrix, size: tuple[int, int]) -> Mask:
     for axis, limit in ((0, columns * CELL_PX), (1, rows * CELL_PX)):
         place = matrix[axis, 0] * xs[None, :] + matrix[axis, 1] * ys[:, None] + matrix[axis, 2]
         inside[axis] = (place > -1.5) & (place < limit + 0.5)
-    corner = inside.all(axis=0)
+    corner = inside[0] & inside[1]
     return np.asarray(corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:], np.bool_)
 
 

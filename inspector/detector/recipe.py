@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.features import FeatureBank
-from inspector.detector.manifest import LevelSettings, Manifest, PartSettings
+from inspector.detector.manifest import LevelSettings, Manifest, PartSettings, SurfaceSettings
 from inspector.detector.part_model import PartStatistics
 from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
 from inspector.detector.scorer import Scorer
+from inspector.detector.surface_model import SurfaceStatistics
+from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, SurfaceScorer
 from inspector.errors import RecipeTamperedError
 from inspector.geometry.registration import Reference
 from inspector.records import BgrImage, RecipeRef, Thresholds
@@ -50,6 +52,8 @@ class Recipe:
     def scorer(self, threads: int = 1) -> Scorer:
         """A detector of this recipe; `threads` is for one frame, several frames may be scored side by side."""
         bank = FeatureBank(self.graph, threads)
+        if isinstance(self.manifest.settings, SurfaceSettings):
+            return SurfaceScorer(unpack_surface(self.manifest, self.arrays), bank)
         return PartScorer(unpack_part(self.manifest, self.arrays), bank)
 
 
@@ -104,6 +108,43 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
 def _level(settings: LevelSettings, arrays: Arrays, name: str) -> PartLevel:
     statistics = PartStatistics(arrays[f"{name}_mean"], arrays[f"{name}_inverse_sd"])
     return PartLevel(statistics, settings.smooth_cells, settings.unit)
+
+
+def pack_surface(model: SurfaceModel) -> tuple[SurfaceSettings, Arrays]:
+    """The numbers and the arrays of a surface model."""
+    settings = SurfaceSettings(
+        ratio=model.ratio,
+        screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
+        close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
+    )
+    arrays: Arrays = {"close_level_ratio": model.close_level_ratio}
+    for name, level in (("screen", model.screen), ("close", model.close)):
+        if level is not None:
+            for field in fields(SurfaceStatistics):
+                arrays[f"{name}_{field.name}"] = getattr(level.statistics, field.name)
+    return settings, arrays
+
+
+def unpack_surface(manifest: Manifest, arrays: Arrays) -> SurfaceModel:
+    """The surface model of a recipe's files; `RecipeTamperedError` when they do not fit each other."""
+    settings = manifest.settings
+    if not isinstance(settings, SurfaceSettings):
+        raise RecipeTamperedError("manifest.json: the settings do not belong to a surface recipe")
+    try:
+        return SurfaceModel(
+            ratio=settings.ratio,
+            screen=_surface_level(settings.screen, arrays, "screen"),
+            close=_surface_level(settings.close, arrays, "close") if settings.close else None,
+            close_level_ratio=arrays["close_level_ratio"],
+            thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
+        )
+    except KeyError as error:
+        raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error
+
+
+def _surface_level(settings: LevelSettings, arrays: Arrays, name: str) -> SurfaceLevel:
+    statistics = SurfaceStatistics(*(arrays[f"{name}_{field.name}"] for field in fields(SurfaceStatistics)))
+    return SurfaceLevel(statistics, settings.smooth_cells, settings.unit)
 
 
 def encode_arrays(arrays: Arrays) -> bytes:

@@ -25,7 +25,7 @@ def find_detections(
         return ()
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     worst = np.full(count, -np.inf, np.float32)
-    np.maximum.at(worst, labels.ravel(), scores.ravel())
+    np.maximum.at(worst, np.asarray(labels, np.int64).ravel(), scores.ravel())
     found = []
     for label in sorted(range(1, count), key=lambda index: (-worst[index], index)):
         left, top, width, height, cells = (int(value) for value in stats[label])

@@ -67,7 +67,7 @@ def learn_surface(
     for index in range(len(images)):
         features.append(_screen_features(bank, images, index, ratio))
         progress("features", (index + 1) / len(images))
-    levels = [image_level(image) for image in features]
+    levels = [image_level(image.astype(np.float32)) for image in features]
     folds = [index * FOLDS // len(features) for index in range(len(features))]
     screen, held_out = _learn_screen(features, levels, folds, progress)
     golden = _most_typical(levels)
@@ -150,7 +150,7 @@ def _learn_close(
     for index in range(len(images)):
         pixels, grid = images.read(index), held_out[index].shape
         strips = [_strip(bank, pixels, ratio, row, grid) for row in range(0, grid[0], STRIP_ROWS)]
-        fine_levels.append(np.mean([image_level(cells) for cells, _ in strips], axis=0, dtype=np.float32))
+        fine_levels.append(np.stack([image_level(cells) for cells, _ in strips]).mean(axis=0))
         for cells, bins in strips:
             samples.add(cells / fine_levels[-1][:, None, None], bins)
         progress("full resolution", (index + 1) / len(images))

@@ -77,7 +77,7 @@ def spread_over_window(
     statistics: SurfaceStatistics, grid: tuple[int, int], window: tuple[int, int, int, int]
 ) -> BorderMaps:
     """The statistics at the cells of a `window` (row, column, rows, columns) of a frame of `grid` cells."""
-    row, column, rows, columns = window
+    rows, columns = window[2:]
     bins = border_bins(*grid, window)
     gain, map_gain = 1.0 / statistics.scale, 1.0 / statistics.map_scale
     sources = (gain, statistics.location * gain, map_gain, statistics.map_location * map_gain)
@@ -100,7 +100,7 @@ def image_level(features: Cells) -> Cells:
 
 def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
     """(h, w) largest z of all filters. Worked in bands of rows that stay in the cache."""
-    channels, height, width = features.shape
+    height, width = features.shape[1:]
     worst = np.empty((height, width), np.float32)
     inverse = (1.0 / level)[:, None, None].astype(np.float32)
     for top in range(0, height, BAND_ROWS):
@@ -109,7 +109,7 @@ def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
         np.multiply(z, maps.gain[band], out=z)
         np.subtract(z, maps.offset[band], out=z)
         z.max(axis=0, out=worst[top : top + BAND_ROWS])
-    return np.clip(worst, 0.0, LARGEST_Z, out=worst)
+    return np.asarray(np.clip(worst, 0.0, LARGEST_Z), np.float32)
 
 
 def calibrated(worst: Cells, maps: BorderMaps, smooth_cells: int) -> Cells:

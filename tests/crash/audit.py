@@ -46,7 +46,8 @@ class Audit:
         lines.append("")
         for what, found, expected in self.requirements:
             mark = "ok" if found == expected else "FAILED"
-            lines.append(f"  {what:<66} {found:>7} of {expected:<7} {mark}")
+            wanted = f"of {expected}" if expected else ""
+            lines.append(f"  {what:<66} {found:>7} {wanted:<10} {mark}")
         return "\n".join(lines)
 
     @staticmethod
@@ -77,7 +78,7 @@ def audit_books(book: Path, data_dir: Path, stations: tuple[str, ...]) -> Audit:
         _audit_database(audit, database, stations)
     for station in stations:
         command = [sys.executable, "-c", VERIFY_CHAIN, str(data_dir), station]
-        verified = subprocess.run(command, check=False, capture_output=True, text=True)
+        verified = subprocess.run(command, cwd=data_dir, check=False, capture_output=True, text=True)
         rows = _count(database, "inspection WHERE station = ?", station)
         audit.require(f"rows of {station} in a hash chain that verifies", int(verified.stdout or -1), rows)
         if verified.returncode:

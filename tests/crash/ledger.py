@@ -89,6 +89,7 @@ class Ledger:
         self._unanswered: dict[str, tuple[str, float]] = {}
         self._results_topic = f"{options.topic_root}/{options.command_station}/cmd/trigger/result"
         self._next_file = self._next_command = time.monotonic()
+        self._inspections = 0
         self.is_issuing = False
 
     def turn(self) -> None:
@@ -110,6 +111,7 @@ class Ledger:
             for name in ("dropped", "request", "received")
         }
         return counts | {
+            "inspections": self._inspections,
             "unanswered": len(self._unanswered),
             "connected": self._listener.is_subscribed.is_set(),
         }
@@ -146,6 +148,7 @@ class Ledger:
 
     def _write_down(self, message: paho.MQTTMessage) -> None:
         text = message.payload.decode("utf-8")
+        self._inspections += message.topic.endswith("/inspection")
         self._book.execute(
             "INSERT INTO received (topic, retained, payload) VALUES (?, ?, ?)",
             (message.topic, int(message.retain), text),

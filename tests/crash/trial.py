@@ -1,6 +1,6 @@
 """The crash trial: kill -9 of random processes at random moments under load, then count what was lost.
 
-    python tests/crash/trial.py [--kills 50] [--seed N] [--work FOLDER]
+    python -m tests.crash.trial [--kills 50] [--seed N] [--work FOLDER]
 
 A real mosquitto, the real service (`inspector run`) with two stations, and a ledger (ledger.py) that shares
 no code with either. Victims are the supervisor, the station, evidence and delivery processes, and mosquitto.
@@ -30,14 +30,17 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-from audit import Audit, audit_books
+
+from tests.crash.audit import Audit, audit_books
 
 HERE = Path(__file__).resolve().parent
 TOPIC_ROOT = "inspector/v1"
 FILE_STATION, COMMAND_STATION = "crash/line1/files", "crash/line1/commands"
 WIDTH_PX, HEIGHT_PX = 640, 480
 FILES_PER_S, COMMANDS_PER_S = 6.0, 3.0
-START_S, DRAIN_S, STOP_S = 60.0, 180.0, 60.0
+START_S, DRAIN_S, STOP_S = 60.0, 300.0, 60.0
+PROGRESS_INSPECTIONS, PROGRESS_S = 3, 20.0
+"""Between two kills this many inspections are heard, or this time passes: a service that never works proves nothing."""
 VICTIMS = {"station": 8, "delivery": 4, "evidence": 3, "supervisor": 3, "broker": 4}
 """How often each is chosen, relative to the others."""
 
@@ -137,7 +140,10 @@ class Service:
 
     def start(self) -> None:
         command = [inspector_program(), "run", str(self._work / "station.yaml"), "--data-dir", str(self._work / "data")]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        # In the work folder, not in the repository: the installed package runs, as it would in a plant.
+        self.process = subprocess.Popen(
+            command, cwd=self._work, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
         self.starts += 1
 
     def keep_running(self) -> None:
@@ -160,6 +166,11 @@ class Service:
                 continue
         return found
 
+    def find_survivors(self) -> list[psutil.Process]:
+        """Processes of this service, whoever their parent is now."""
+        config = str(self._work / "station.yaml")
+        return [process for process in psutil.process_iter(["cmdline"]) if config in (process.info["cmdline"] or [])]
+
     def stop(self) -> int:
         """SIGTERM to the supervisor; its exit status."""
         self.keep_running()
@@ -174,9 +185,9 @@ class Service:
 
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                child.kill()
             self.process.kill()
+        for survivor in self.find_survivors():
+            survivor.kill()
         self._log.close()
 
 
@@ -247,12 +258,12 @@ def prepare(work: Path, port: int) -> None:
     for number in range(12):
         (work / "good-plates" / f"{number:03d}.jpg").write_bytes(draw_plate(1000 + number, is_defective=False))
     for number in range(40):
-        (work / "pictures" / f"{number:03d}.jpg").write_bytes(draw_plate(number, is_defective=number % 6 == 0))
+        (work / "pictures" / f"{number:03d}.jpg").write_bytes(draw_plate(number, is_defective=number % 10 == 0))
     write_boards = (
         "import sys; from pathlib import Path; from inspector.scenes.renderer import write_good_images; "
         f"write_good_images(Path(sys.argv[1]), 'board', 3, 12, {WIDTH_PX}, {HEIGHT_PX})"
     )
-    subprocess.run([sys.executable, "-c", write_boards, work / "good-boards"], check=True)
+    subprocess.run([sys.executable, "-c", write_boards, work / "good-boards"], cwd=work, check=True)
     for recipe, folder in (("plate", "good-plates"), ("board", "good-boards")):
         folders = ["--good", str(work / folder), "--data-dir", str(work / "data")]
         subprocess.run([inspector_program(), "fit", recipe, *folders], check=True, capture_output=True)
@@ -279,6 +290,7 @@ class Trial:
         # Each kind once, so that the short trial has them all; then at random.
         order = self.random.sample(names, len(names)) + self.random.choices(names, weights, k=kills)
         for number, kind in enumerate(order[:kills], start=1):
+            self._see_progress()
             self._live_for(self.random.expovariate(1 / 0.8))
             pid = self._kill_broker() if kind == "broker" else self._kill_process(kind)
             self.killed[kind] += 1
@@ -300,6 +312,12 @@ class Trial:
         while time.monotonic() < deadline:
             self.service.keep_running()
             time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
+
+    def _see_progress(self) -> None:
+        deadline = time.monotonic() + PROGRESS_S
+        wanted = self.ledger.ask("status")["inspections"] + PROGRESS_INSPECTIONS
+        while time.monotonic() < deadline and self.ledger.ask("status")["inspections"] < wanted:
+            self._live_for(0.1)
 
     def _kill_process(self, kind: str) -> int:
         """Kill one process of a kind; one that died before is given the time to come back."""
@@ -338,7 +356,7 @@ def run_trial(work: Path, kills: int, seed: int) -> Audit:
         service.start()
         trial = Trial(work, random.Random(seed), broker, service, ledger)
         ledger.ask("issue")
-        wait_until(lambda: trial.ledger.ask("status")["received"] >= 20, START_S, "the first messages arrive")
+        wait_until(lambda: trial.ledger.ask("status")["inspections"] >= 5, START_S, "the first inspections are heard")
         began = time.monotonic()
         trial.kill_many(kills)
         trial.drain()
@@ -350,6 +368,7 @@ def run_trial(work: Path, kills: int, seed: int) -> Audit:
         say(f"\n{kills} kills in {seconds:.0f} s ({killed}); the supervisor was started {service.starts} times\n")
         audit = audit_books(work / "book.db", work / "data", (FILE_STATION, COMMAND_STATION))
         audit.require("exit status of the stopped service", status, 0)
+        audit.require("processes that outlived the service", len(service.find_survivors()), 0)
         return audit
     finally:
         if ledger is not None:

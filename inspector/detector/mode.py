@@ -1,0 +1,71 @@
+"""Located part or surface? Decided from the good images, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from inspector.detector.good_images import GoodImages
+from inspector.detector.screen import reduce_to_screen, screen_ratio
+from inspector.geometry.registration import Grey, Reference, make_reference, reduce_for_registration, register, to_grey
+
+LEAST_DETAIL_MATCH = 0.35
+MOST_COMPARED = 12
+DETAIL_SIGMA_PX = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChoice:
+    """`mode` is `located` or `surface`; `reason` is a sentence; `detail_match` what it rests on, if anything."""
+
+    mode: str
+    reason: str
+    detail_match: float | None = None
+
+
+def choose_mode(images: GoodImages, sizes: set[tuple[int, int]]) -> ModeChoice:
+    """Located when the fine structure of good images is the same at the same place, once they are registered.
+
+    Fine structure, because uneven light and a vignette match between any two frames of one camera. `sizes` are
+    the (width, height) of all images.
+    """
+    if len(sizes) > 1:
+        return ModeChoice("surface", f"the good images have {len(sizes)} different sizes")
+    count = min(len(images), MOST_COMPARED)
+    if count < 2:
+        return ModeChoice("located", "one good image: assumed to be a part in a fixed pose")
+    chosen = [index * len(images) // count for index in range(count)]
+    (width, height) = next(iter(sizes))
+    ratio = screen_ratio(width, height)
+    reference: Reference | None = None
+    matches = []
+    for index in chosen:
+        screen = reduce_to_screen(images.read(index), ratio)
+        if reference is None:
+            reference = make_reference(screen, "affine")
+            continue
+        matrix = register(reference, screen).matrix.copy()
+        small = to_grey(reduce_for_registration(screen))
+        matrix[:, 2] *= reference.scale
+        matches.append(detail_match(reference, small, matrix))
+    match = float(np.median(matches))
+    if match >= LEAST_DETAIL_MATCH:
+        return ModeChoice("located", f"the detail of registered good images matches by {match:.2f}", match)
+    reason = f"the detail of registered good images matches by {match:.2f} only, {LEAST_DETAIL_MATCH} is needed"
+    return ModeChoice("surface", reason, match)
+
+
+def detail_match(reference: Reference, grey: Grey, matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """Correlation, -1..1, of what is finer than `DETAIL_SIGMA_PX` in the reference's part and in a frame laid on it."""
+    size = (reference.grey.shape[1], reference.grey.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = np.asarray(cv2.warpAffine(grey, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.float32)
+    ours, theirs = (_detail(image)[reference.part] for image in (reference.grey, laid))
+    norm = float(np.sqrt((ours @ ours) * (theirs @ theirs)))
+    return float(ours @ theirs) / norm if norm > 1e-3 * len(ours) else 0.0
+
+
+def _detail(grey: Grey) -> Grey:
+    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), DETAIL_SIGMA_PX), np.float32)
