@@ -33,7 +33,7 @@ demo: venv ## the whole line on this machine, ends with demo-out/report.html
 
 # The safe path keeps the checkout out of sys.path: what is tested is the package built from it.
 test: venv debian-packages lint ## lint, then every test
-	PYTHONSAFEPATH=1 $(BIN)/pytest -rs
+	PYTHONSAFEPATH=1 $(BIN)/pytest -rfEs --durations=10
 
 lint: venv ## style, types, import direction
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ taken for it, an inspection is one frame under one recipe version and ends in a 
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -198,6 +199,10 @@ class Scoring:
     detections: tuple[Detection, ...]
     registration: Registration | None = None
     oddities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"a score must be a finite number, got {self.score}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 def run_retention(config: PlantConfig, data_dir: Path, stop: threading.Event) -> None:
     """Apply retention a minute after the start and then every ten minutes until `stop` is set."""
     db = Database.open(data_dir)
+    # Age is counted by the monotonic clock from the start: a wall clock that jumps must not delete history.
+    started_us, started_ns = utc_now_us(), time.monotonic_ns()
     try:
         pause = FIRST_S
         while not stop.wait(pause):
@@ -34,7 +37,7 @@ def run_retention(config: PlantConfig, data_dir: Path, stop: threading.Event) ->
                     FrameFiles(data_dir / "evidence"),
                     retention_days=config.store.retention_days,
                     retention_mb=config.store.retention_mb,
-                    now_us=utc_now_us(),
+                    now_us=started_us + (time.monotonic_ns() - started_ns) // 1000,
                 )
             except StoreError as error:
                 log.error("retention_failed", reason=str(error))

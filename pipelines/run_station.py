@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import cv2
 import structlog
 
 from inspector import __version__
@@ -61,6 +62,8 @@ def run_station(
     settings = config.stations().get(station)
     if settings is None:
         raise ConfigError(f"no station {station!r} in the configuration; known: {', '.join(config.stations())}")
+    # Frames are inspected side by side; OpenCV's own threads would only contend with the workers.
+    cv2.setNumThreads(1)
     with lock_data_dir(data_dir, "station-" + station.replace("/", "-")):
         db = Database.open(data_dir)
         try:

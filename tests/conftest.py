@@ -1,8 +1,24 @@
-"""Makes `tests` importable, behind everything that is installed: what is tested is the installed package."""
+"""Makes `tests` importable here and in child processes, and nothing else of the checkout.
+
+What is tested is the installed package: the checkout itself must not come before it on any path, so the path
+gets a folder that holds `tests` alone.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported."""
+    shelf = Path(tempfile.mkdtemp(prefix="tests-on-the-path-"))
+    (shelf / "tests").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
+    sys.path.append(str(shelf))
+    os.environ["PYTHONPATH"] = str(shelf)
+    config.add_cleanup(lambda: shutil.rmtree(shelf))

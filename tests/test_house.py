@@ -74,7 +74,7 @@ def test_nothing_prints() -> None:
     assert printing == []
 
 
-def test_no_broad_except_and_no_assert_in_the_product() -> None:
+def test_no_bare_except_and_no_assert_in_the_product() -> None:
     """Errors are caught by name, and input is checked by code that -O keeps."""
     for path in python_files(*CODE):
         assert not re.search(r"^\s*except\s*:", read(path), re.MULTILINE), path

@@ -93,3 +93,10 @@ def test_one_frame_through_the_heart() -> None:
     inspected = inspect_frame(captured(encoded=encode_jpeg(PIXELS)), CAMERA, FixedScorer())
     assert inspected.verdict.kind is VerdictKind.NG
     assert inspected.timings_ms.keys() == {"decode", "score"}
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_refused(score: float) -> None:
+    """NaN compares as below every threshold; it must never become an OK."""
+    with pytest.raises(ValueError, match="finite"):
+        scoring(score)

@@ -392,3 +392,23 @@ def test_second_process_on_the_same_station(data_dir: Path, tmp_path: Path) -> N
         wait_until(lambda: any(row.process.startswith("station") for row in list_processes(db)), "first beat")
         with pytest.raises(DataDirLockedError):
             run_station(config, data_dir, STATION, threading.Event())
+
+
+def test_detector_that_breaks_sends_the_part_to_review(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing stage on a readable frame is REVIEW with the reason and the frame kept; the line goes on."""
+    camera = ScriptedCamera("top")
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ValueError("a score must be a finite number, got nan")
+
+    with opened(data_dir) as db:
+        with running(live_plant(backpressure="block"), data_dir, **with_camera(camera)):
+            with monkeypatch.context() as patched:
+                patched.setattr("pipelines.station_lane.inspect_frame", broken)
+                camera.push(jpeg_part(1))
+                wait_for_inspections(db, 1)
+            camera.push(jpeg_part(2))
+            made = wait_for_inspections(db, 2)
+        assert [item.kind for item in made] == [VerdictKind.REVIEW, VerdictKind.OK]
+        assert "finite" in made[0].verdict.reasons[0]
+        assert (data_dir / "frames" / str(made[0].frame_key)).read_bytes() == jpeg_part(1)

@@ -33,11 +33,13 @@ class Calibration:
 
 
 def calibrate(scores: list[float], false_alarm_target: float, real_images: int) -> Calibration:
-    """Thresholds for held-out scores of good images: exponential tail above their median.
+    """Thresholds for held-out scores of good images.
 
-    The review threshold is where the tail leaves `false_alarm_target`, the NG threshold where it leaves
-    `NG_FALSE_ALARM_RATE` (a tenth of the target when that is less). `real_images` is how many independent good
-    images stand behind the scores: fewer than the scores when copies were made of too few images.
+    With images enough for the target, the review threshold is the conformal one (Vovk et al. 2005): the order
+    statistic of the held-out scores that keeps the promise for the next good part. With fewer it is where the tail
+    leaves `false_alarm_target`. The NG threshold is where the tail leaves `NG_FALSE_ALARM_RATE` (a tenth of the
+    target when that is less). `real_images` is how many independent good images stand behind the scores: fewer
+    than the scores when copies were made of too few images.
     """
     values = np.asarray(scores, np.float64)
     odd = find_odd(values)
@@ -46,7 +48,11 @@ def calibrate(scores: list[float], false_alarm_target: float, real_images: int) 
     # A tail estimated from few images is uncertain itself: widen it as a prediction from few samples must be.
     slope *= 1.0 + 2.0 / max(1, real_images)
     ng_rate = min(NG_FALSE_ALARM_RATE, false_alarm_target / 10)
-    review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
+    rank = math.ceil((len(kept) + 1) * (1.0 - false_alarm_target) - 1e-9)
+    if real_images == len(scores) and rank <= len(kept):
+        review = math.nextafter(float(np.sort(kept)[rank - 1]), math.inf)
+    else:
+        review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
     ng = middle + slope * math.log(0.5 / ng_rate)
     alarms = int((kept >= review).sum())
     interval = (0.0, 1.0) if real_images < 2 else binomial_interval(alarms, len(kept))

@@ -42,6 +42,7 @@ class PartSettings(_Section):
 
     kind: Literal["located"] = "located"
     ratio: int = Field(ge=1, le=64)
+    window: tuple[int, int, int, int]
     tolerance: int = Field(ge=0, le=8)
     confidence_limit: float = Field(ge=0, le=1)
     motion: Literal["shift", "rigid", "affine"]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from inspector.detector.good_images import GoodImages
-from inspector.detector.screen import reduce_to_screen, screen_ratio
+from inspector.detector.screen import halve, screen_ratio, whole_halvings
 from inspector.geometry.registration import Grey, Reference, make_reference, reduce_for_registration, register, to_grey
 
 LEAST_DETAIL_MATCH = 0.35
@@ -38,16 +38,16 @@ def choose_mode(images: GoodImages, sizes: set[tuple[int, int]]) -> ModeChoice:
         return ModeChoice("located", "one good image: assumed to be a part in a fixed pose")
     chosen = [index * len(images) // count for index in range(count)]
     (width, height) = next(iter(sizes))
-    ratio = screen_ratio(width, height)
+    halving = whole_halvings(screen_ratio(width, height))
     reference: Reference | None = None
     matches = []
     for index in chosen:
-        screen = reduce_to_screen(images.read(index), ratio)
+        halved = halve(images.read(index), halving)
         if reference is None:
-            reference = make_reference(screen, "affine")
+            reference = make_reference(halved, "affine")
             continue
-        matrix = register(reference, screen).matrix.copy()
-        small = to_grey(reduce_for_registration(screen))
+        matrix = register(reference, halved).matrix.copy()
+        small = to_grey(reduce_for_registration(halved))
         matrix[:, 2] *= reference.scale
         matches.append(detail_match(reference, small, matrix))
     match = float(np.median(matches))

@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
-from inspector.detector.part_model import Cells, Mask, PartStatistics, smooth
+from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
+from inspector.detector.part_model import Cells, Mask, PartStatistics, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
     cell_grid,
+    halve,
     merge_tile,
-    reduce_to_screen,
     tile_cells,
+    whole_halvings,
 )
 from inspector.errors import RecipeMismatchError
-from inspector.geometry.registration import Matrix, Reference, register, scale_matrix
+from inspector.geometry.registration import Matrix, Reference, compose, invert, register, scale_matrix, scaling
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import AnomalyMap, BgrImage, Registration, Scoring, Thresholds
 
@@ -38,22 +38,20 @@ class PartLevel:
     smooth_cells: int
     unit: float = 1.0
 
-    def score(self, features: Cells, row: int, column: int, tolerance: int) -> Cells:
-        distance = self.statistics.distance(features, row, column, tolerance)
-        return smooth(distance, self.smooth_cells) / np.float32(self.unit)
-
 
 @dataclass(frozen=True, slots=True)
 class PartModel:
     """Everything learned about a located part.
 
-    `part` is (h, w) bool over the screen cells: where the part is judged. `ratio` is frame pixels per screen
-    pixel; the statistics of `close` lie at full resolution and are None when the screen already does.
+    `ratio` is frame pixels per screen pixel. `window` is the bounding box of the part in screen cells and `part`
+    (window.rows, window.columns) bool the cells in it where the part is judged. The statistics of `screen` have
+    one cell for each cell of the window, those of `close` ratio x ratio; `close` is None for a ratio of 1.
     """
 
     frame_size: tuple[int, int]
     ratio: int
     reference: Reference
+    window: Tile
     part: Mask
     tolerance: int
     screen: PartLevel
@@ -64,12 +62,12 @@ class PartModel:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredFrame:
-    """A frame with its screen in the reference's pose. `seen` is (h, w) bool: cells that lie inside the frame."""
+    """A frame and where the reference lies in it. `halved` is the frame reduced by the power of two `halving`."""
 
     pixels: BgrImage
+    halved: BgrImage
+    halving: int
     registration: Registration
-    screen: BgrImage
-    seen: Mask
 
 
 class PartScorer:
@@ -78,6 +76,8 @@ class PartScorer:
     def __init__(self, model: PartModel, bank: FeatureBank) -> None:
         self._model = model
         self._bank = bank
+        self._screen = PositionModel(model.screen.statistics, model.tolerance)
+        self._close = PositionModel(model.close.statistics, model.tolerance) if model.close else None
 
     @property
     def thresholds(self) -> Thresholds:
@@ -92,30 +92,36 @@ class PartScorer:
         model = self._model
         check_frame_size(pixels, model.frame_size)
         frame = register_frame(model.reference, model.ratio, pixels)
-        scores = self._screen(frame)
-        if model.close is not None:
-            scores = self._look_closer(frame, scores, model.close)
+        judged = model.part & seen_cells(frame.registration.matrix, model.window, model.ratio, model.frame_size)
+        scores = self._screen_part(frame, judged)
+        if model.close is not None and self._close is not None:
+            scores = self._look_closer(frame, judged, scores, model.close, self._close)
         return self._report(frame, scores)
 
-    def _screen(self, frame: RegisteredFrame) -> Cells:
+    def _screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
         model = self._model
-        features = self._bank.compute(pad_to_cells(frame.screen))
-        return np.where(frame.seen & model.part, model.screen.score(features, 0, 0, model.tolerance), np.float32(0.0))
+        features = screen_features(self._bank, frame, model.window, model.ratio)
+        distance = smooth(self._screen.distance(features, 0, 0), model.screen.smooth_cells)
+        return np.where(judged, distance / np.float32(model.screen.unit), np.float32(0.0))
 
-    def _look_closer(self, frame: RegisteredFrame, scores: Cells, close: PartLevel) -> Cells:
-        model = self._model
-        judged = frame.seen & model.part
+    def _look_closer(
+        self, frame: RegisteredFrame, judged: Mask, scores: Cells, close: PartLevel, positions: PositionModel
+    ) -> Cells:
+        ratio, window = self._model.ratio, self._model.window
         looked = scores.copy()
-        for tile in worst_tiles(scores, tile_cells(model.ratio), MAX_TILES, TILE_WORTH_LOOKING):
-            features = tile_features(self._bank, frame, tile, model.ratio)
-            fine = close.score(features, tile.row * model.ratio, tile.column * model.ratio, model.tolerance)
-            merge_tile(looked, judged, tile, fine, model.ratio)
+        for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
+            features = close_features(self._bank, frame, window, tile, ratio)
+            distance = positions.distance(features, tile.row * ratio, tile.column * ratio)
+            fine = smooth(distance, close.smooth_cells) / np.float32(close.unit)
+            merge_tile(looked, judged, tile, fine, ratio)
         return looked
 
     def _report(self, frame: RegisteredFrame, scores: Cells) -> Scoring:
-        model, matrix = self._model, frame.registration.matrix
+        model, window = self._model, self._model.window
         cell_px = CELL_PX * model.ratio
         grid = cell_grid(*model.frame_size, model.ratio)
+        corner = np.array([[1.0, 0.0, window.column * cell_px], [0.0, 1.0, window.row * cell_px]])
+        matrix = compose(frame.registration.matrix, corner)
         confidence = frame.registration.confidence
         oddities: tuple[str, ...] = ()
         if confidence < model.confidence_limit:
@@ -140,38 +146,55 @@ def check_frame_size(pixels: BgrImage, frame_size: tuple[int, int]) -> None:
 
 
 def register_frame(reference: Reference, ratio: int, pixels: BgrImage) -> RegisteredFrame:
-    """Lay a frame's screen into the reference's pose; `ratio` is frame pixels per screen pixel."""
-    return register_screen(reference, ratio, pixels, reduce_to_screen(pixels, ratio))
+    """Find the reference in a full-resolution frame."""
+    halving = whole_halvings(ratio)
+    return register_halved(reference, pixels, halve(pixels, halving), halving)
 
 
-def register_screen(reference: Reference, ratio: int, pixels: BgrImage, screen: BgrImage) -> RegisteredFrame:
-    """As `register_frame`, for a frame whose screen exists already."""
-    found = register(reference, screen)
-    size = (screen.shape[1], screen.shape[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(screen, found.matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    registration = replace(found, matrix=scale_matrix(found.matrix, 1.0 / ratio))
-    return RegisteredFrame(pixels, registration, np.asarray(laid, np.uint8), seen_cells(found.matrix, size))
+def register_halved(reference: Reference, pixels: BgrImage, halved: BgrImage, halving: int) -> RegisteredFrame:
+    """As `register_frame`, for a frame that is halved already."""
+    found = register(reference, halved)
+    return RegisteredFrame(pixels, halved, halving, replace(found, matrix=scale_matrix(found.matrix, 1.0 / halving)))
 
 
-def seen_cells(matrix: Matrix, size: tuple[int, int]) -> Mask:
-    """Which cells of the reference lie wholly inside a frame of `size`; the frame's own last cells always count."""
-    rows, columns = -(-size[1] // CELL_PX), -(-size[0] // CELL_PX)
-    inside = np.ones((2, rows + 1, columns + 1), np.bool_)
-    ys, xs = np.arange(rows + 1) * CELL_PX - 0.5, np.arange(columns + 1) * CELL_PX - 0.5
-    for axis, limit in ((0, columns * CELL_PX), (1, rows * CELL_PX)):
+def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, int]) -> Mask:
+    """(rows, columns) bool: which cells of a window of the reference lie in the frame, but for a pixel or two."""
+    cell = CELL_PX * ratio
+    ys = (np.arange(window.rows + 1) + window.row) * cell - 0.5
+    xs = (np.arange(window.columns + 1) + window.column) * cell - 0.5
+    corner = np.ones((window.rows + 1, window.columns + 1), np.bool_)
+    for axis in (0, 1):
+        # The last cells of a frame may be incomplete and filled up with its mirror image: they count as seen.
+        limit = -(-frame_size[axis] // cell) * cell
         place = matrix[axis, 0] * xs[None, :] + matrix[axis, 1] * ys[:, None] + matrix[axis, 2]
-        inside[axis] = (place > -1.5) & (place < limit + 0.5)
-    corner = inside[0] & inside[1]
+        corner &= (place > -0.5 - ratio) & (place < limit - 0.5 + ratio)
     return np.asarray(corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:], np.bool_)
 
 
-def tile_features(bank: FeatureBank, frame: RegisteredFrame, tile: Tile, ratio: int) -> NDArray[np.float32]:
-    """Full-resolution features of one tile in the reference's pose: (C, rows * ratio, columns * ratio)."""
-    cell = CELL_PX * ratio
-    size = (tile.columns * cell + 2 * MARGIN_PX, tile.rows * cell + 2 * MARGIN_PX)
-    matrix = frame.registration.matrix.copy()
-    matrix[:, 2] += matrix[:, :2] @ (tile.column * cell - MARGIN_PX, tile.row * cell - MARGIN_PX)
+def screen_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, ratio: int) -> Cells:
+    """Features of the whole part at screen scale in the reference's pose: (C, window.rows, window.columns)."""
+    return _registered_features(bank, frame.halved, frame.halving, frame.registration.matrix, window, ratio)
+
+
+def close_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, tile: Tile, ratio: int) -> Cells:
+    """Full-resolution features of a tile of the window: (C, tile.rows * ratio, tile.columns * ratio)."""
+    row, column = (window.row + tile.row) * ratio, (window.column + tile.column) * ratio
+    fine = Tile(row, column, tile.rows * ratio, tile.columns * ratio)
+    return _registered_features(bank, frame.pixels, 1, frame.registration.matrix, fine, 1)
+
+
+def _registered_features(
+    bank: FeatureBank, source: BgrImage, source_scale: int, matrix: Matrix, tile: Tile, scale: int
+) -> Cells:
+    """Features of a tile of cells in the reference's pose.
+
+    `source_scale` is frame pixels per source pixel, `scale` frame pixels per pixel of the tile, `matrix` maps
+    reference to frame at full resolution.
+    """
+    size = (tile.columns * CELL_PX + 2 * MARGIN_PX, tile.rows * CELL_PX + 2 * MARGIN_PX)
+    corner = np.array([[1.0, 0.0, tile.column * CELL_PX - MARGIN_PX], [0.0, 1.0, tile.row * CELL_PX - MARGIN_PX]])
+    from_tile = compose(compose(matrix, scaling(scale)), corner)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    cut = cv2.warpAffine(frame.pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return bank.compute(np.asarray(cut, np.uint8))
+    sampled = compose(invert(scaling(source_scale)), from_tile)
+    laid = cv2.warpAffine(source, sampled, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return bank.compute(np.asarray(laid, np.uint8))

@@ -19,6 +19,7 @@ from inspector.detector.surface_model import SurfaceStatistics
 from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, SurfaceScorer
 from inspector.errors import RecipeTamperedError
 from inspector.geometry.registration import Reference
+from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage, RecipeRef, Thresholds
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -61,6 +62,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
     """The numbers and the arrays of a located model."""
     settings = PartSettings(
         ratio=model.ratio,
+        window=(model.window.row, model.window.column, model.window.rows, model.window.columns),
         tolerance=model.tolerance,
         confidence_limit=model.confidence_limit,
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
@@ -71,6 +73,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
     arrays: Arrays = {
         "reference_grey": model.reference.grey,
         "reference_part": model.reference.part,
+        "reference_outline": model.reference.outline,
         "part": model.part,
         "screen_mean": model.screen.statistics.mean,
         "screen_inverse_sd": model.screen.statistics.inverse_sd,
@@ -88,12 +91,17 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
         raise RecipeTamperedError("manifest.json: the settings do not belong to a located recipe")
     try:
         reference = Reference(
-            arrays["reference_grey"], arrays["reference_part"], settings.reference_scale, settings.motion
+            arrays["reference_grey"],
+            arrays["reference_part"],
+            arrays["reference_outline"],
+            settings.reference_scale,
+            settings.motion,
         )
         return PartModel(
             frame_size=manifest.frame_size,
             ratio=settings.ratio,
             reference=reference,
+            window=Tile(*settings.window),
             part=arrays["part"],
             tolerance=settings.tolerance,
             screen=_level(settings.screen, arrays, "screen"),

@@ -1,4 +1,4 @@
-"""The frame at the scale of the coarse screen: reduced by a whole number, so that cells line up at every scale."""
+"""The coarse screen and the tiles: which scales a frame is looked at, and how their cells line up."""
 
 from __future__ import annotations
 
@@ -27,16 +27,27 @@ def tile_cells(ratio: int) -> int:
     return max(1, round(TILE_PX / (CELL_PX * ratio)))
 
 
-def reduce_to_screen(pixels: BgrImage, ratio: int) -> BgrImage:
-    """The frame reduced by `ratio` with area averaging; the last rows and columns are mirrored to fill up."""
-    if ratio == 1:
+def whole_halvings(ratio: int) -> int:
+    """The largest power of two that is not above `ratio`."""
+    return 1 << (ratio.bit_length() - 1)
+
+
+def halve(pixels: BgrImage, times: int) -> BgrImage:
+    """The frame reduced by `times` (a power of two) with area averaging, which is cheap only for halves.
+
+    Rows and columns that are missing at the end are mirrored.
+    """
+    if times == 1:
         return pixels
     height, width = pixels.shape[:2]
-    bottom, right = -height % ratio, -width % ratio
+    bottom, right = -height % times, -width % times
     if bottom or right:
         pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.uint8)
-    size = (pixels.shape[1] // ratio, pixels.shape[0] // ratio)
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    while times > 1:
+        size = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        times //= 2
+    return pixels
 
 
 def cell_grid(width_px: int, height_px: int, ratio: int) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from onnx import TensorProto
 
 from inspector.detector.features import MARGIN_PX, GraphBuilder
 
-FINE_PX, COARSE_PX = 7, 17
-"""Kernel sides, in pixels of the halved image."""
+FINE_PX, COARSE_PX = 7, 9
+"""Kernel sides, in pixels of the halved and of the quartered image."""
 ORIENTATIONS = 8
 
 
@@ -61,11 +61,11 @@ def fine_kernels() -> NDArray[np.float32]:
 
 
 def coarse_kernels() -> NDArray[np.float32]:
-    """(14, 1, 17, 17): two spots, eight wide lines, four steps."""
+    """(14, 1, 9, 9): two spots, eight wide lines, four steps."""
     angles = np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS
-    kernels = [spot(COARSE_PX, 2.2), spot(COARSE_PX, 3.6)]
-    kernels += [line(COARSE_PX, 1.6, 5.0, angle) for angle in angles]
-    kernels += [step(COARSE_PX, 2.5, 4.0, angle) for angle in angles[::2]]
+    kernels = [spot(COARSE_PX, 1.1), spot(COARSE_PX, 1.8)]
+    kernels += [line(COARSE_PX, 0.8, 2.5, angle) for angle in angles]
+    kernels += [step(COARSE_PX, 1.25, 2.0, angle) for angle in angles[::2]]
     return np.stack(kernels)[:, None].astype(np.float32)
 
 
@@ -84,22 +84,27 @@ def build_surface_bank() -> bytes:
     graph.add("Log", ["lifted"], "light")
     graph.add("Mul", ["tint", graph.constant("tint_scale", np.array(1 / 128, np.float32))], "tint_scaled")
     margin = MARGIN_PX // 2
-    fine = _signed(graph, "light", "fine", fine_kernels(), margin - FINE_PX // 2, stride=1)
+    fine = _signed(graph, graph.crop("light", "fine_input", margin - FINE_PX // 2), "fine", fine_kernels())
     graph.add("MaxPool", [fine], "fine_cells", kernel_shape=[2, 2], strides=[2, 2])
     graph.add("AveragePool", [fine], "fine_energy", kernel_shape=[2, 2], strides=[2, 2])
     graph.add("ReduceMean", ["fine_energy"], "fine_mean", axes=[1], keepdims=1)
-    coarse = _signed(graph, "light", "coarse", coarse_kernels(), margin - COARSE_PX // 2, stride=2)
+    # One pixel of the odd margin goes, so that quarters line up with cells; the rest is the kernel's reach.
+    graph.add("Concat", ["light", "tint_scaled"], "light_and_tint", axis=1)
+    even = graph.crop("light_and_tint", "even", margin - 2 * (COARSE_PX // 2))
+    graph.add("AveragePool", [even], "quarter", kernel_shape=[2, 2], strides=[2, 2])
+    graph.add("Split", ["quarter", graph.constant("quarter_kinds", np.array([1, 2], np.int64))], "light_4", axis=1)
+    graph.nodes[-1].output.append("tint_4")
+    coarse = _signed(graph, "light_4", "coarse", coarse_kernels())
     tint_kernel = np.zeros((2, 2, COARSE_PX, COARSE_PX), np.float32)
-    tint_kernel[0, 0] = tint_kernel[1, 1] = spot(COARSE_PX, 2.5)
-    tint = _signed(graph, "tint_scaled", "colour", tint_kernel, margin - COARSE_PX // 2, stride=2)
+    tint_kernel[0, 0] = tint_kernel[1, 1] = spot(COARSE_PX, 1.25)
+    tint = _signed(graph, "tint_4", "colour", tint_kernel)
     graph.add("Concat", ["fine_cells", coarse, tint, "fine_mean"], "features", axis=1)
     return graph.model("surface_bank", "features")
 
 
-def _signed(graph: GraphBuilder, source: str, name: str, kernels: NDArray[np.float32], crop: int, stride: int) -> str:
-    """Convolve the cropped source; positive and negative parts as separate channels."""
-    cropped = graph.crop(source, f"{name}_input", crop) if crop else source
-    graph.add("Conv", [cropped, graph.constant(f"{name}_kernels", kernels)], f"{name}_linear", strides=[stride, stride])
+def _signed(graph: GraphBuilder, source: str, name: str, kernels: NDArray[np.float32]) -> str:
+    """Convolve; positive and negative parts as separate channels."""
+    graph.add("Conv", [source, graph.constant(f"{name}_kernels", kernels)], f"{name}_linear")
     graph.add("Relu", [f"{name}_linear"], f"{name}_positive")
     graph.add("Relu", [graph.add("Neg", [f"{name}_linear"], f"{name}_opposite")], f"{name}_negative")
     return graph.add("Concat", [f"{name}_positive", f"{name}_negative"], f"{name}_parts", axis=1)

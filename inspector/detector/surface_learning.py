@@ -14,10 +14,11 @@ from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
+    halve,
     merge_tile,
-    reduce_to_screen,
     screen_ratio,
     tile_cells,
+    whole_halvings,
 )
 from inspector.detector.surface_bank import build_surface_bank
 from inspector.detector.surface_model import (
@@ -81,12 +82,14 @@ def learn_surface(
 
 
 def _common_ratio(images: GoodImages) -> int:
+    """The least power of two that brings the first image to the screen's size: only halving is cheap."""
     largest = images.read(0).shape
-    return screen_ratio(largest[1], largest[0])
+    ratio = screen_ratio(largest[1], largest[0])
+    return whole_halvings(2 * ratio - 1)
 
 
 def _screen_features(bank: FeatureBank, images: GoodImages, index: int, ratio: int) -> NDArray[np.float16]:
-    screen = reduce_to_screen(images.read(index), ratio)
+    screen = halve(images.read(index), ratio)
     return bank.compute(pad_to_cells(screen)).astype(np.float16)
 
 

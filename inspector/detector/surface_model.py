@@ -109,7 +109,8 @@ def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
         np.multiply(z, maps.gain[band], out=z)
         np.subtract(z, maps.offset[band], out=z)
         z.max(axis=0, out=worst[top : top + BAND_ROWS])
-    return np.asarray(np.clip(worst, 0.0, LARGEST_Z), np.float32)
+    np.clip(worst, 0.0, LARGEST_Z, out=worst)
+    return worst
 
 
 def calibrated(worst: Cells, maps: BorderMaps, smooth_cells: int) -> Cells:

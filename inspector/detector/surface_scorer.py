@@ -13,7 +13,7 @@ import numpy as np
 
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
 from inspector.detector.regions import find_detections
-from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, merge_tile, reduce_to_screen, tile_cells
+from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, halve, merge_tile, tile_cells
 from inspector.detector.surface_model import (
     BorderMaps,
     Cells,
@@ -71,7 +71,7 @@ class SurfaceScorer:
     def score_frame(self, pixels: BgrImage) -> Scoring:
         """See `Scorer.score_frame`; never raises for the size."""
         model = self._model
-        features = self._bank.compute(pad_to_cells(reduce_to_screen(pixels, model.ratio)))
+        features = self._bank.compute(pad_to_cells(halve(pixels, model.ratio)))
         level = image_level(features)
         maps = self._screen_maps(features.shape[1], features.shape[2])
         worst = worst_z(features, level, maps)

@@ -20,7 +20,10 @@ Grey: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 
 WORK_SIDE_PX = 400
-COARSE_SIDE_PX = 100
+REFINEMENTS = ((100, 50), (WORK_SIDE_PX, 12))
+"""Long side in px and iterations of each ECC stage."""
+ECC_EPSILON = 1e-4
+RIM_SHARE = 0.02
 MIN_PART_SHARE = 0.01
 MAX_PART_SHARE = 0.9
 MAX_SCALE_CHANGE = 1.25
@@ -33,11 +36,13 @@ class Reference:
 
     `grey` is the reference reduced to `WORK_SIDE_PX`, (h, w) float32 0..255. `part` is (h, w) bool: the
     part with a small rim, where the match is judged (all True when no background was found). `scale` is
-    reduced pixels per full-resolution pixel. `model` is a key of `MODELS`.
+    reduced pixels per pixel of the frame as it is handed to `register`. `model` is a key of `MODELS`.
+    `outline` is the part without its rim.
     """
 
     grey: Grey
     part: Mask
+    outline: Mask
     scale: float
     model: str = "rigid"
 
@@ -57,6 +62,10 @@ def reduce_for_registration(pixels: BgrImage) -> BgrImage:
     if scale >= 1.0:
         return pixels
     size = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
+    while min(pixels.shape[0] // size[1], pixels.shape[1] // size[0]) >= 4:
+        # Halving is vectorised in OpenCV, other factors are not.
+        even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+        pixels = np.asarray(cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -110,40 +119,49 @@ def _fit_background(lab: NDArray[np.float32]) -> NDArray[np.float32]:
 def make_reference(pixels: BgrImage, model: str = "rigid") -> Reference:
     """Prepare a reference frame: (H, W, 3) uint8 BGR at full resolution."""
     small = reduce_for_registration(pixels)
-    part = find_part(small)
-    if not part.all():
-        rim = max(3, round(max(part.shape) * 0.02)) * 2 + 1
-        part = cv2.dilate(part.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0
-    return Reference(to_grey(small), np.asarray(part, np.bool_), small.shape[1] / pixels.shape[1], model)
+    outline = find_part(small)
+    rim = max(3, round(max(outline.shape) * RIM_SHARE)) * 2 + 1
+    part = cv2.dilate(outline.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0
+    return Reference(to_grey(small), np.asarray(part, np.bool_), outline, small.shape[1] / pixels.shape[1], model)
 
 
 def register(reference: Reference, pixels: BgrImage) -> Registration:
-    """Register a full-resolution frame of the reference's size: coarse start, then ECC (Evangelidis 2008).
+    """Register a frame of the reference's size: coarse start, then ECC (Evangelidis and Psarakis 2008).
 
     The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
-    centroid and principal axis. Never raises: what cannot be matched has confidence near 0.
+    centroid and principal axis. Never raises: what cannot be matched has confidence near 0. The confidence is
+    the correlation of the part's grey values after registration.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
     starts = [np.eye(2, 3), _phase_shift(reference, grey)]
     if reference.has_background:
-        starts.extend(_moment_starts(reference.part, find_part(small)))
+        starts.extend(_moment_starts(reference, small))
     scored = [(_match(reference, grey, start), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
-    for side in (COARSE_SIDE_PX, WORK_SIDE_PX):
-        refined = _refine(reference, grey, matrix, side)
-        if refined is None:
-            continue
-        match = _match(reference, grey, refined)
-        if match >= best:
-            best, matrix = match, refined
+    for side, iterations in REFINEMENTS:
+        refined = _refine(reference, grey, matrix, side, iterations)
+        if refined is not None:
+            match = _match(reference, grey, refined)
+            if match >= best:
+                best, matrix = match, refined
     return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
+
+
+def scaling(factor: float) -> Matrix:
+    """The matrix from an image reduced by `factor` to the full one, pixel centres kept."""
+    return np.array([[factor, 0.0, factor / 2 - 0.5], [0.0, factor, factor / 2 - 0.5]])
 
 
 def scale_matrix(matrix: Matrix, scale: float) -> Matrix:
     """A matrix estimated at `scale` (reduced px per px), as it is at full resolution (pixel centres kept)."""
-    up = np.array([[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, 0.5 / scale - 0.5], [0, 0, 1.0]])
-    return np.asarray((up @ _square(matrix) @ np.linalg.inv(up))[:2], np.float64)
+    up = scaling(1.0 / scale)
+    return compose(compose(up, matrix), invert(up))
+
+
+def compose(outer: Matrix, inner: Matrix) -> Matrix:
+    """The (2, 3) matrix that does `inner` first and `outer` after it."""
+    return np.asarray((_square(outer) @ _square(inner))[:2], np.float64)
 
 
 def invert(matrix: Matrix) -> Matrix:
@@ -174,18 +192,22 @@ def _square(matrix: Matrix) -> Matrix:
 
 
 def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
-    window = cv2.createHanningWindow((grey.shape[1], grey.shape[0]), cv2.CV_32F)
-    # OpenCV 5 multiplies both images by the window in place; without the copies the reference fades frame by frame.
-    (dx, dy), _ = cv2.phaseCorrelate(reference.grey.copy(), grey.copy(), window)
-    return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+    size = (grey.shape[1] // 2, grey.shape[0] // 2)
+    ours, theirs = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (reference.grey, grey))
+    window = cv2.createHanningWindow(size, cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(ours, theirs, window)
+    return np.array([[1.0, 0.0, 2.0 * dx], [0.0, 1.0, 2.0 * dy]])
 
 
-def _moment_starts(reference_part: Mask, frame_part: Mask) -> list[Matrix]:
+def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     """Centroid and principal axis laid on each other, with and without the rotation."""
+    half = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    frame_part = find_part(np.asarray(half, np.uint8))
     if frame_part.all():
         return []
-    centre, angle = _centre_and_angle(reference_part)
+    centre, angle = _centre_and_angle(reference.outline)
     frame_centre, frame_angle = _centre_and_angle(frame_part)
+    frame_centre = frame_centre * 2.0 + 0.5
     turn = (frame_angle - angle + np.pi / 2) % np.pi - np.pi / 2
     starts = []
     for rotation in (0.0, turn):
@@ -201,21 +223,30 @@ def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
     return np.array([moments["m10"] / area, moments["m01"] / area]), float(angle)
 
 
-def _refine(reference: Reference, grey: Grey, start: Matrix, side: int) -> Matrix | None:
-    """ECC at a long side of `side` px; None when it does not converge or leaves the plausible."""
+def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int) -> Matrix | None:
+    """ECC at a long side of `side` px on the part alone; None when it fails or leaves the plausible.
+
+    The frame is first laid on the reference by `start`: then one crop and one mask fit both images.
+    """
     factor = min(1.0, side / max(grey.shape))
     size = (max(8, round(grey.shape[1] * factor)), max(8, round(grey.shape[0] * factor)))
-    template = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    target = cv2.resize(reference.grey, size, interpolation=cv2.INTER_AREA)
+    ours, theirs = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (reference.grey, grey))
     mask = cv2.resize(reference.part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    # ECC masks only its second image; the mask is known for the reference, so the inverse motion is estimated.
-    warp = scale_matrix(invert(start), 1.0 / factor).astype(np.float32)
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50 if side <= COARSE_SIDE_PX else 15, 1e-5)
+    x, y, width, height = cv2.boundingRect(mask)
+    crop = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+    laid_by = compose(scale_matrix(start, 1.0 / factor), crop)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(theirs, laid_by, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    window = np.s_[y : y + height, x : x + width]
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, ECC_EPSILON)
+    still: NDArray[np.float32] = np.eye(2, 3, dtype=np.float32)
     try:
-        _, warp = cv2.findTransformECC(template, target, warp, MODELS[reference.model], criteria, mask, 1)
+        _, found = cv2.findTransformECC(
+            ours[window], laid, still, MODELS[reference.model], criteria, np.ascontiguousarray(mask[window]), 1
+        )
     except cv2.error:
         return None
-    matrix = invert(scale_matrix(warp.astype(np.float64), factor))
+    matrix = scale_matrix(compose(compose(laid_by, np.asarray(found, np.float64)), invert(crop)), factor)
     stretch = np.linalg.svd(matrix[:, :2], compute_uv=False)
     if not np.isfinite(matrix).all() or stretch[0] > MAX_SCALE_CHANGE or stretch[1] < 1 / MAX_SCALE_CHANGE:
         return None
@@ -230,7 +261,7 @@ def _match(reference: Reference, grey: Grey, matrix: Matrix) -> float:
     valid = reference.part & (laid >= 0.0)
     if valid.sum() < 0.5 * reference.part.sum():
         return 0.0
-    ours, theirs = reference.grey[valid], laid[valid]
+    ours, theirs = reference.grey[valid], np.asarray(laid, np.float32)[valid]
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
     norm = float(np.sqrt((ours @ ours) * (theirs @ theirs)))
     return float(ours @ theirs) / norm if norm > 1e-6 * len(ours) else 0.0
