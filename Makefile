@@ -6,13 +6,14 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 KILLS ?= 50
+SECONDS ?= 60
 SEED ?=
 DATA ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench crash-trial accuracy schema lock clean debian-packages
+.PHONY: help venv demo test lint bench line-trial crash-trial accuracy schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -44,6 +45,9 @@ lint: venv ## style, types, import direction
 
 bench: venv ## throughput and latency on this machine
 	$(BIN)/inspector bench
+
+line-trial: venv debian-packages ## SECONDS=60: the whole service at 4K: evidence latency, memory, delivery rate
+	$(BIN)/python -m tests.line_trial --seconds $(SECONDS)
 
 crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then count what was lost
 	$(BIN)/python -m tests.crash.trial --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,15 +76,6 @@ def test_messages_arrive_once_and_in_order_of_each_station(broker: Mosquitto, db
     for station in (STATION, OTHER):
         assert numbers_of(observer.seen(), station) == list(range(300))
     assert not any("is_historical" in message.values for message in observer.seen("/inspection"))
-
-
-def test_at_least_500_messages_a_second(broker: Mosquitto, db: Database) -> None:
-    """From the outbox on disk to the acknowledgement of mosquitto, marks included."""
-    queue_numbered(db, range(2000), pad=1500)
-    began = time.monotonic()
-    with delivery(make_config(broker.port), db.data_dir):
-        wait_until_sent(db)
-    assert 2000 / (time.monotonic() - began) >= 500
 
 
 def test_broker_killed_in_mid_stream_loses_nothing(broker: Mosquitto, db: Database) -> None:
@@ -223,9 +213,15 @@ def test_refused_credentials_are_visible_and_lose_nothing(
         config = make_config(broker.port, username_env="PLANT_USER", password_env="PLANT_PASSWORD")
         with delivery(config, db.data_dir):
             reasons = poll(
-                lambda: (row := delivery_beat(db)) and any("refused" in r for r in row.reasons) and row.reasons, "?"
+                lambda: (
+                    (row := delivery_beat(db))
+                    and row.reasons
+                    and all("refuses the connection" in reason for reason in row.reasons)
+                    and row.reasons
+                ),
+                "every station refused",
             )
-        assert all("refuses the connection" in reason for reason in reasons)
+        assert any("refused" in reason for reason in reasons)
         assert count_unsent(db) == 10
         monkeypatch.setenv("PLANT_PASSWORD", "right")
         with Subscriber(broker.port, f"{ROOT}/#", user=("observer", "o")) as observer, delivery(config, db.data_dir):

@@ -16,6 +16,11 @@ ODD_P_VALUE = 0.02
 LARGEST_ODD_SHARE = 0.1
 FEWEST_FOR_ODD = 8
 CONFIDENCE = 0.95
+SMALLEST_UNIT = 0.25
+"""In standard deviations: only good images that are all the same come near it."""
+LEAST_STEP_TO_NG = 1.02
+LOWEST_REVIEW = 1.0
+"""A score of 1.0 is an ordinary good image: no threshold lies below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +58,16 @@ def calibrate(scores: list[float], false_alarm_target: float, real_images: int) 
         review = math.nextafter(float(np.sort(kept)[rank - 1]), math.inf)
     else:
         review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
-    ng = middle + slope * math.log(0.5 / ng_rate)
+    review = max(review, LOWEST_REVIEW)
+    ng = max(review * LEAST_STEP_TO_NG, middle + slope * math.log(0.5 / ng_rate))
     alarms = int((kept >= review).sum())
     interval = (0.0, 1.0) if real_images < 2 else binomial_interval(alarms, len(kept))
-    return Calibration(Thresholds(review, max(review, ng)), interval, odd, _promise(real_images, false_alarm_target))
+    return Calibration(Thresholds(review, ng), interval, odd, _promise(real_images, false_alarm_target))
+
+
+def score_unit(worst: list[float]) -> float:
+    """The value that scores 1.0: what the worst place of a median good image shows; never so small as noise."""
+    return max(SMALLEST_UNIT, float(np.median(worst)))
 
 
 def find_odd(scores: NDArray[np.float64]) -> tuple[int, ...]:

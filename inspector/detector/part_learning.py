@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.detector.calibration import Calibration, calibrate
+from inspector.detector.calibration import Calibration, calibrate, score_unit
 from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.part_model import Cells, HalfCells, Mask, MomentSums, PositionModel, smooth
@@ -47,7 +47,6 @@ from inspector.records import BgrImage
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CLOSE_SMOOTH_CELLS = 3
-SMALLEST_UNIT = 1e-3
 LOWEST_CONFIDENCE = 0.3
 SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
@@ -200,15 +199,10 @@ def _learn_screen(features: list[HalfCells], judged: list[Mask], part: Mask) -> 
         cells = image.astype(np.float32)
         distance = PositionModel(sums.without(cells, usual), TOLERANCE_CELLS).distance(cells, 0, 0)
         held_out.append(np.where(mask, smooth(distance, SCREEN_SMOOTH_CELLS), np.float32(0.0)))
-    unit = usual_worst(held_out)
+    unit = score_unit([float(image.max()) for image in held_out])
     return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [
         np.asarray(image / np.float32(unit), np.float32) for image in held_out
     ]
-
-
-def usual_worst(maps: list[Cells]) -> float:
-    """What the worst place of a median good image shows."""
-    return max(SMALLEST_UNIT, float(np.median([image.max() for image in maps])))
 
 
 def _learn_close(
@@ -233,8 +227,7 @@ def _learn_close(
         whole = replace(frame, pixels=images.read(index))
         found.append(_held_out_tiles(sums, usual, bank, whole, scale, held_out[index]))
         progress("held out", (index + 1) / len(images))
-    worst = [max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found]
-    unit = max(SMALLEST_UNIT, float(np.median(worst)))
+    unit = score_unit([max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found])
     for scores, mask, tiles in zip(held_out, judged, found, strict=True):
         for tile, fine in tiles:
             merge_tile(scores, mask, tile, fine / np.float32(unit), ratio)

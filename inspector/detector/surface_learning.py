@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.detector.calibration import Calibration, calibrate
+from inspector.detector.calibration import Calibration, calibrate, score_unit
 from inspector.detector.features import FeatureBank, pad_to_cells
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.screen import (
@@ -126,7 +126,7 @@ def _learn_screen(
         others = [smoothed[index] for index in everyone if folds[index] != fold]
         statistics = with_map_calibration(final, others)
         held_out += [_calibrate_map(smoothed[i], statistics) for i in everyone if folds[i] == fold]
-    unit = max(1e-3, float(np.median([image.max() for image in held_out])))
+    unit = score_unit([float(image.max()) for image in held_out])
     return SurfaceLevel(final, SCREEN_SMOOTH_CELLS, unit), [image / np.float32(unit) for image in held_out]
 
 
@@ -165,7 +165,7 @@ def _learn_close(
         level = levels[index] * level_ratio
         found.append(_look_at_tiles(bank, images, index, plain, ratio, held_out[index], level))
         progress("held out tiles", (index + 1) / len(images))
-    unit = max(1e-3, float(np.median([max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found])))
+    unit = score_unit([max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found])
     for scores, tiles in zip(held_out, found, strict=True):
         for tile, fine in tiles:
             merge_tile(scores, np.ones(scores.shape, np.bool_), tile, fine / np.float32(unit), ratio)

@@ -23,6 +23,8 @@ BINS = RINGS * RINGS
 UPPER_QUANTILE = 0.99
 SCALE_FLOOR_SHARE = 0.3
 SMALLEST_LEVEL = 1e-3
+SMALLEST_SCALE = 0.05
+"""In units of the image's mean answer, respectively of z: only constant images come near it."""
 LARGEST_Z = 50.0
 SAMPLES_PER_BIN = 200
 BAND_ROWS = 12
@@ -101,7 +103,7 @@ def image_level(features: Cells) -> Cells:
 def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
     """(h, w) largest z of all filters. Worked in bands of rows that stay in the cache."""
     height, width = features.shape[1:]
-    worst = np.empty((height, width), np.float32)
+    worst: Cells = np.empty((height, width), np.float32)
     inverse = (1.0 / level)[:, None, None].astype(np.float32)
     for top in range(0, height, BAND_ROWS):
         band = np.s_[:, top : top + BAND_ROWS]
@@ -109,14 +111,14 @@ def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
         np.multiply(z, maps.gain[band], out=z)
         np.subtract(z, maps.offset[band], out=z)
         z.max(axis=0, out=worst[top : top + BAND_ROWS])
-    np.clip(worst, 0.0, LARGEST_Z, out=worst)
-    return worst
+    limited: Cells = np.minimum(np.maximum(worst, np.float32(0.0)), np.float32(LARGEST_Z))
+    return limited
 
 
 def calibrated(worst: Cells, maps: BorderMaps, smooth_cells: int) -> Cells:
     """(h, w) smoothed map in units of what good material shows at this distance from the border, never negative."""
     smoothed = cv2.blur(worst, (smooth_cells, smooth_cells), borderType=cv2.BORDER_REFLECT_101)
-    return np.maximum(smoothed * maps.map_gain - maps.map_offset, np.float32(0.0))
+    return np.asarray(np.maximum(smoothed * maps.map_gain - maps.map_offset, 0.0), np.float32)
 
 
 class BinSamples:
@@ -145,7 +147,7 @@ class BinSamples:
         usual_scale = np.nanmedian(scale, axis=1, keepdims=True)
         location = np.where(np.isnan(location), usual_location, location)
         scale = np.where(np.isnan(scale), usual_scale, scale)
-        return location, np.maximum(scale, SCALE_FLOOR_SHARE * usual_scale) + SMALLEST_LEVEL
+        return location, np.maximum(scale, SCALE_FLOOR_SHARE * usual_scale) + np.float32(SMALLEST_SCALE)
 
 
 def without_map_calibration(location: Cells, scale: Cells) -> SurfaceStatistics:
