@@ -112,7 +112,7 @@ def open_test_set(root: Path) -> TestSet:
     if not test.is_dir():
         raise DatasetError(f"{root} has no folder `test`; expected test/good and test/<defect>")
     images: list[TestImage] = []
-    for folder in sorted(item for item in test.iterdir() if item.is_dir()):
+    for folder in sorted(item for item in test.iterdir() if item.is_dir() and not item.name.startswith(".")):
         defect = None if folder.name == GOOD else folder.name
         images.extend(TestImage(path, defect, _find_mask(root, defect, path)) for path in find_images(folder))
     if not images:

@@ -49,7 +49,7 @@ class EvaluateReport:
     ng_threshold: float
     false_alarm_rate: float | None
     miss_rate: float | None
-    latency_ms: dict[str, float]
+    latency_ms: dict[str, float | None]
     refused: int
     miss_rate_by_defect: dict[str, float]
 
@@ -160,7 +160,7 @@ def _mean(flags: list[bool]) -> float | None:
     return float(np.mean(flags)) if flags else None
 
 
-def _percentiles(latencies: list[float]) -> dict[str, float]:
+def _percentiles(latencies: list[float]) -> dict[str, float | None]:
     if not latencies:
-        return {}
+        return {f"p{level}": None for level in (50, 95, 99)}
     return {f"p{level}": round(float(np.percentile(latencies, level)), 2) for level in (50, 95, 99)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from inspector.config import ID_PATTERN
 from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
 from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
 from inspector.detector.mode import choose_mode
@@ -16,7 +18,7 @@ from inspector.detector.recipe import pack_part, pack_surface
 from inspector.detector.recipe_store import RecipeContent, RecipeStore
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
-from inspector.errors import FitError
+from inspector.errors import FitError, RecipeError
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
 
@@ -69,6 +71,8 @@ def fit_recipe(
     started = time.monotonic()
     if mode != "auto":
         raise FitError(f"fit mode {mode!r} is not available in this version; leave it out")
+    if not re.fullmatch(ID_PATTERN, name):
+        raise RecipeError(f"recipe name {name!r} must match {ID_PATTERN}")
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
     report = progress or _no_progress

@@ -79,8 +79,10 @@ class PixelMeasures:
     def _aupro(self) -> float:
         false_positives = np.concatenate([[0.0], np.cumsum(self._good[::-1]) / self._good.sum()])
         overlap = np.concatenate([[0.0], np.cumsum(self._regions[::-1]) / self._region_count])
-        at_limit = float(np.interp(AUPRO_LIMIT, false_positives, overlap))
         kept = false_positives < AUPRO_LIMIT
+        # Up to the first point at or beyond the limit: interpolating over points that share a rate takes the last.
+        end = int(kept.sum()) + 1
+        at_limit = float(np.interp(AUPRO_LIMIT, false_positives[:end], overlap[:end]))
         x = np.append(false_positives[kept], AUPRO_LIMIT)
         y = np.append(overlap[kept], at_limit)
         return float(np.trapezoid(y, x) / AUPRO_LIMIT)

@@ -73,13 +73,13 @@ def score_unit(worst: list[float]) -> float:
 def find_odd(scores: NDArray[np.float64]) -> tuple[int, ...]:
     """Good images that are no good examples: their score is impossible under the tail of the others.
 
-    At most a tenth of the images, none when there are fewer than `FEWEST_FOR_ODD`: an extreme quantile is
-    set by one odd image, and half of the defects are lost with it.
+    At most a tenth of the images, but two of ten (two hide each other); none when there are fewer than
+    `FEWEST_FOR_ODD`: an extreme quantile is set by one odd image, and half of the defects are lost with it.
     """
     count = len(scores)
     if count < FEWEST_FOR_ODD:
         return ()
-    allowed = max(1, int(LARGEST_ODD_SHARE * count))
+    allowed = max(2 if count >= 10 else 1, int(LARGEST_ODD_SHARE * count))
     order = np.argsort(scores, kind="stable")
     middle, slope = _tail(scores[order[: count - allowed]])
     limit = middle + slope * math.log(0.5 * count / ODD_P_VALUE)

@@ -16,7 +16,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
+from inspector.errors import RecipeTamperedError
 from inspector.records import BgrImage
 
 CELL_PX = 4
@@ -25,6 +27,15 @@ CONTEXT_CELLS = 4
 """Cells of context that the second, coarser half of a bank sees on each side."""
 
 OPSET = 17
+BAD_GRAPH = (
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidArgument,
+    runtime_errors.NotImplemented,
+    runtime_errors.RuntimeException,
+    runtime_errors.Fail,
+    ValueError,
+)
 IR_VERSION = 8
 
 PART_CHANNELS = (
@@ -164,7 +175,10 @@ class FeatureBank:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except BAD_GRAPH as error:
+            raise RecipeTamperedError(f"features.onnx is not a graph of ours: {error}") from error
 
     def compute(self, padded: BgrImage) -> NDArray[np.float32]:
         """(C, H / 4, W / 4) float32 of (H + 2 * MARGIN_PX, W + 2 * MARGIN_PX, 3) uint8."""

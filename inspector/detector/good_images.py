@@ -52,6 +52,6 @@ def jitter(pixels: BgrImage, seed: int) -> BgrImage:
     dx, dy = random.uniform(-1.0, 1.0, 2)
     gain = 1.0 + random.uniform(-0.03, 0.03)
     moved = warp_to_reference(pixels, np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]]), (pixels.shape[1], pixels.shape[0]))
-    noise = random.standard_normal((*pixels.shape[:2], 1), np.float32) * np.float32(1.5)
+    noise = random.standard_normal(pixels.shape, np.float32) * np.float32(1.5)
     lit = np.clip(moved * np.float32(gain) + noise + np.float32(0.5), 0, 255)
     return np.asarray(lit.astype(np.uint8), np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inspector.config import ID_PATTERN
 
@@ -28,6 +28,12 @@ class ManifestThresholds(_Section):
 
     review: float = Field(ge=0)
     ng: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ManifestThresholds:
+        if self.review > self.ng:
+            raise ValueError(f"the review threshold {self.review} lies above the NG threshold {self.ng}")
+        return self
 
 
 class LevelSettings(_Section):

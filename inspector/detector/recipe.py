@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -162,10 +163,23 @@ def encode_arrays(arrays: Arrays) -> bytes:
     return stream.getvalue()
 
 
+# What numpy and zipfile raise for bytes that are no archive, or a damaged one ("encrypted", unknown compression).
+DAMAGED_ARCHIVE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def decode_arrays(content: bytes) -> Arrays:
     """The arrays of an `arrays.npz`; `RecipeTamperedError` for anything else. Pickles are never loaded."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return {name: np.asarray(stored[name]) for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARCHIVE as error:
         raise RecipeTamperedError(f"arrays.npz cannot be read: {error}") from error
