@@ -16,7 +16,6 @@ from inspector.detector.features import (
     build_part_bank,
     pad_to_cells,
 )
-from inspector.detector.part_model import part_distance
 from inspector.detector.surface_bank import build_surface_bank
 from tests.part_images import paint_board
 
@@ -76,32 +75,3 @@ def test_the_whitened_bank_equals_whitening_afterwards() -> None:
     padded = pad_to_cells(paint_board(3))
     expected = whitening.apply(FeatureBank(build_part_bank()).compute(padded))
     assert np.allclose(FeatureBank(build_part_bank(whitening)).compute(padded), expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("tolerance", [0, 1, 2])
-def test_distance_agrees_with_a_slow_reference(tolerance: int) -> None:
-    """The banded distance equals looking at every cell and every shift one by one."""
-    random = np.random.default_rng(4)
-    features = random.normal(size=(3, 15, 7)).astype(np.float32)
-    rim = 2 * tolerance
-    mean = random.normal(size=(3, 15 + rim, 7 + rim)).astype(np.float32)
-    inverse_sd = random.uniform(0.5, 2.0, (3, 15 + rim, 7 + rim)).astype(np.float32)
-    expected = np.empty((15, 7))
-    for row in range(15):
-        for column in range(7):
-            expected[row, column] = min(
-                float(
-                    np.sqrt(
-                        np.mean(
-                            (
-                                (features[:, row, column] - mean[:, row + dy, column + dx])
-                                * inverse_sd[:, row + dy, column + dx]
-                            )
-                            ** 2
-                        )
-                    )
-                )
-                for dy in range(rim + 1)
-                for dx in range(rim + 1)
-            )
-    assert np.allclose(part_distance(features, mean, inverse_sd, tolerance), expected, atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from inspector.detector.part_learning import fill_small_holes
 from inspector.detector.regions import MAX_DETECTIONS, find_detections, map_box, map_to_frame
 
 
@@ -40,3 +41,15 @@ def test_there_are_never_more_detections_than_the_limit() -> None:
     found = find_detections(scores, 0.5, 1, None, (40, 40))
     assert len(found) == MAX_DETECTIONS and found[0].score == 400.0
     assert find_detections(scores, 1e9, 1, None, (40, 40)) == ()
+
+
+def test_small_holes_belong_to_the_part_and_large_ones_do_not() -> None:
+    """A dark component on a dark table is filled; the opening of a ring and a notch in the edge stay open."""
+    part = np.zeros((60, 60), np.uint8)
+    part[5:55, 5:55] = 1
+    part[10:13, 10:14] = 0
+    part[25:45, 25:45] = 0
+    part[5:9, 30:34] = 0
+    filled = fill_small_holes(part)
+    assert filled[10:13, 10:14].all()
+    assert not filled[25:45, 25:45].any() and not filled[5:9, 30:34].any()

@@ -102,8 +102,17 @@ def test_an_empty_station_is_odd(board: tuple[FitReport, Recipe]) -> None:
     """Nothing to register: the reason names the confidence and its limit, and the verdict is REVIEW."""
     _, recipe = board
     scoring = recipe.scorer().score_frame(np.full((HEIGHT, WIDTH, 3), (60, 100, 70), np.uint8))
-    assert scoring.oddities[0].startswith("registration confidence 0.")
+    assert scoring.oddities[-1].startswith("registration confidence 0.")
     assert _verdict(recipe, scoring) is VerdictKind.REVIEW
+
+
+def test_too_little_or_too_much_light_is_odd(board: tuple[FitReport, Recipe]) -> None:
+    """A frame far darker or brighter than any good one says so; an ordinary change of light does not."""
+    scorer = board[1].scorer()
+    frame = paint_board(1).astype(np.float64)
+    for gain, odd in ((0.2, True), (0.9, False), (1.1, False), (2.4, True)):
+        scoring = scorer.score_frame(np.clip(frame * gain, 0, 255).astype(np.uint8))
+        assert any(text.startswith("mean level") for text in scoring.oddities) is odd
 
 
 def test_the_map_covers_the_frame(board: tuple[FitReport, Recipe], large: Recipe) -> None:

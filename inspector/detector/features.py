@@ -7,17 +7,15 @@ the cells that the whole frame gives there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
+from inspector.detector.graphs import GraphBuilder, open_session
 from inspector.errors import RecipeTamperedError
 from inspector.records import BgrImage
 
@@ -26,7 +24,7 @@ MARGIN_PX = 18
 CONTEXT_CELLS = 4
 """Cells of context that the second, coarser half of a bank sees on each side."""
 
-OPSET = 17
+
 BAD_GRAPH = (
     runtime_errors.InvalidProtobuf,
     runtime_errors.InvalidGraph,
@@ -36,7 +34,7 @@ BAD_GRAPH = (
     runtime_errors.Fail,
     ValueError,
 )
-IR_VERSION = 8
+
 
 PART_CHANNELS = (
     "luma",
@@ -68,42 +66,6 @@ class Whitening:
         """(C, h, w) features as the whitened bank would return them."""
         mixed = np.einsum("cd,dhw->chw", self.mixing, features - self.centre[:, None, None], optimize=True)
         return np.asarray(mixed, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class GraphBuilder:
-    """Collects the nodes and constants of one ONNX graph."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-
-    def constant(self, name: str, values: NDArray[Any]) -> str:
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
-
-    def crop(self, source: str, output: str, cells: int) -> str:
-        """Drop `cells` rows and columns on every side."""
-        starts = self.constant(f"{output}_starts", np.array([cells, cells], np.int64))
-        ends = self.constant(f"{output}_ends", np.array([-cells, -cells], np.int64))
-        axes = self.constant(f"{output}_axes", np.array([2, 3], np.int64))
-        return self.add("Slice", [source, starts, ends, axes], output)
-
-    def model(self, name: str, output: str) -> bytes:
-        graph = helper.make_graph(
-            self.nodes,
-            name,
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["height", "width", 3])],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, "channels", "rows", "columns"])],
-            self.constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-        model.ir_version = IR_VERSION
-        onnx.checker.check_model(model)
-        return bytes(model.SerializeToString())
 
 
 def _first_kernels() -> NDArray[np.float32]:
@@ -147,8 +109,7 @@ def build_part_bank(whitening: Whitening | None = None) -> bytes:
     graph.crop("colour_wide", "colour", CONTEXT_CELLS)
     graph.add("AveragePool", ["colour_wide"], "surround_wide", kernel_shape=[9, 9], strides=[1, 1])
     graph.add("Sub", ["colour", "surround_wide"], "contrast")
-    first_plane = [graph.constant(f"luma_{name}", np.array([value], np.int64)) for name, value in _LUMA_SLICE]
-    graph.add("Slice", ["colour_wide", *first_plane], "luma_wide")
+    graph.slice("colour_wide", "luma_wide", (1,), (0,), (1,))
     graph.add("Conv", ["luma_wide", graph.constant("second", _second_kernels())], "slope_wide")
     graph.crop("slope_wide", "slope", CONTEXT_CELLS - 1)
     graph.add("Abs", ["slope_wide"], "slope_abs")
@@ -156,27 +117,19 @@ def build_part_bank(whitening: Whitening | None = None) -> bytes:
     graph.add("Sqrt", [graph.crop("coarse_wide", "coarse_cells", CONTEXT_CELLS - 2)], "coarse")
     graph.add("Concat", ["colour", "energy", "contrast", "slope", "coarse"], "features", axis=1)
     if whitening is None:
-        return graph.model("part_bank", "features")
+        return graph.bank("part_bank", "features")
     mixing = graph.constant("mixing", whitening.mixing[:, :, None, None].astype(np.float32))
     offset = graph.constant("offset", (-whitening.mixing @ whitening.centre).astype(np.float32))
     graph.add("Conv", ["features", mixing, offset], "whitened")
-    return graph.model("whitened_part_bank", "whitened")
-
-
-_LUMA_SLICE = (("start", 0), ("end", 1), ("axis", 1))
+    return graph.bank("whitened_part_bank", "whitened")
 
 
 class FeatureBank:
     """A compiled bank. Thread-safe: ONNX Runtime sessions may run side by side."""
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(model, threads)
         except BAD_GRAPH as error:
             raise RecipeTamperedError(f"features.onnx is not a graph of ours: {error}") from error
 

@@ -53,6 +53,7 @@ class PartSettings(_Section):
     confidence_limit: float = Field(ge=0, le=1)
     motion: Literal["shift", "rigid", "affine"]
     reference_scale: float = Field(gt=0, le=1)
+    light_limits: tuple[float, float]
     screen: LevelSettings
     close: LevelSettings | None
 
@@ -62,6 +63,7 @@ class SurfaceSettings(_Section):
 
     kind: Literal["surface"] = "surface"
     ratio: int = Field(ge=1, le=64)
+    light_limits: tuple[float, float]
     screen: LevelSettings
     close: LevelSettings | None
 

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
+from inspector.detector.comparison import Cells, HalfCells, PositionDistance
 from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
-from inspector.detector.part_model import Cells, HalfCells, Mask, MomentSums, PositionModel, smooth
+from inspector.detector.light import light_limits, mean_level
+from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
 from inspector.detector.part_scorer import (
     PartLevel,
     PartModel,
@@ -51,6 +53,7 @@ LOWEST_CONFIDENCE = 0.3
 SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
 STRIP_ROWS = 24
+LARGEST_HOLE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
         screen=screen,
         close=close,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
+        light_limits=light_limits([mean_level(small) for small in halved]),
         thresholds=calibration.thresholds,
     )
     return LearnedPart(model, graph, calibration, golden, tuple(scores))
@@ -149,10 +153,23 @@ def find_window(frames: list[RegisteredFrame], reference: Reference, grid: tuple
     part = (share >= 0.5).astype(np.uint8)
     if not part.any():
         part[:] = 1
-    part = np.asarray(cv2.dilate(part, np.ones((3, 3), np.uint8)), np.uint8)
+    part = fill_small_holes(np.asarray(cv2.dilate(part, np.ones((3, 3), np.uint8)), np.uint8))
     left, top, width, height = cv2.boundingRect(part)
     window = Tile(top, left, height, width)
     return window, part[top : top + height, left : left + width] > 0
+
+
+def fill_small_holes(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A (h, w) 0/1 mask without its small holes: what has the table's colour inside the part is still the part."""
+    filled = part.copy()
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - part, connectivity=4)
+    height, width = part.shape
+    for label in range(1, count):
+        left, top, wide, tall, area = (int(value) for value in stats[label])
+        inside = left > 0 and top > 0 and left + wide < width and top + tall < height
+        if inside and area <= LARGEST_HOLE_SHARE * part.sum():
+            filled[labels == label] = 1
+    return filled
 
 
 def confidence_limit(confidences: list[float]) -> float:
@@ -194,10 +211,11 @@ def _learn_screen(features: list[HalfCells], judged: list[Mask], part: Mask) -> 
     for image in features:
         sums.add(image.astype(np.float32))
     usual = sums.usual_variance(part)
+    comparison = PositionDistance(TOLERANCE_CELLS)
     held_out = []
     for image, mask in zip(features, judged, strict=True):
         cells = image.astype(np.float32)
-        distance = PositionModel(sums.without(cells, usual), TOLERANCE_CELLS).distance(cells, 0, 0)
+        distance = PositionModel(sums.without(cells, usual), comparison).distance(cells, 0, 0)
         held_out.append(np.where(mask, smooth(distance, SCREEN_SMOOTH_CELLS), np.float32(0.0)))
     unit = score_unit([float(image.max()) for image in held_out])
     return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [
@@ -248,12 +266,13 @@ def _held_out_tiles(
 ) -> list[tuple[Tile, Cells]]:
     """The tiles that the scorer would look at, with distances from statistics without this image."""
     window, ratio = scale
+    comparison = PositionDistance(TOLERANCE_CELLS)
     found = []
     for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
         features = close_features(bank, frame, window, tile, ratio)
         # The rim that the tolerance needs is repeated at the tile's edge here and real in the scorer: the
         # same cells but for the outermost, whose distance can only come out a little larger.
         others = sums.without(features, usual, tile.row * ratio, tile.column * ratio)
-        distance = PositionModel(others, TOLERANCE_CELLS).distance(features, 0, 0)
+        distance = PositionModel(others, comparison).distance(features, 0, 0)
         found.append((tile, smooth(distance, CLOSE_SMOOTH_CELLS)))
     return found

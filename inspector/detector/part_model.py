@@ -9,15 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.detector.comparison import Cells, HalfCells, PositionDistance
+
 SMALLEST_SD = 0.01
 """Whitened features have a standard deviation of about one over good parts; this only keeps constant sets finite."""
 SD_FLOOR_SHARE = 1.0
 """A position that happened to be quiet in the few good images is hardly quieter than the usual one."""
-LARGEST_SQUARE = 144.0
-BAND_ROWS = 12
 
-Cells: TypeAlias = NDArray[np.float32]
-HalfCells: TypeAlias = NDArray[np.float16]
 Mask: TypeAlias = NDArray[np.bool_]
 
 
@@ -30,42 +28,20 @@ class PartStatistics:
 
 
 class PositionModel:
-    """Statistics made ready for scoring with a tolerance of ±`tolerance` cells. Read only, so thread-safe."""
+    """Statistics made ready for scoring with the tolerance of `comparison`. Read only, so thread-safe."""
 
-    def __init__(self, statistics: PartStatistics, tolerance: int) -> None:
+    def __init__(self, statistics: PartStatistics, comparison: PositionDistance) -> None:
+        self._comparison = comparison
+        tolerance = comparison.tolerance
         rim = ((0, 0), (tolerance, tolerance), (tolerance, tolerance))
-        self.tolerance = tolerance
         self._mean = np.pad(statistics.mean, rim, mode="edge")
         self._inverse_sd = np.pad(statistics.inverse_sd, rim, mode="edge")
 
     def distance(self, features: Cells, row: int, column: int) -> Cells:
         """(h, w) distance of (C, h, w) features whose first cell is (`row`, `column`) of the statistics."""
-        rows, columns = features.shape[1] + 2 * self.tolerance, features.shape[2] + 2 * self.tolerance
-        window = np.s_[:, row : row + rows, column : column + columns]
-        mean, inverse_sd = self._mean[window].astype(np.float32), self._inverse_sd[window].astype(np.float32)
-        return part_distance(features, mean, inverse_sd, self.tolerance)
-
-
-def part_distance(features: Cells, mean: Cells, inverse_sd: Cells, tolerance: int) -> Cells:
-    """(h, w) distance of (C, h, w) features: root mean square z, the least over shifts of ±`tolerance` cells.
-
-    `mean` and `inverse_sd` carry a rim of `tolerance` cells. Worked in bands of rows that stay in the cache.
-    """
-    channels, height, width = features.shape
-    best = np.full((height, width), LARGEST_SQUARE * channels, np.float32)
-    for top in range(0, height, BAND_ROWS):
-        bottom = min(top + BAND_ROWS, height)
-        band = np.ascontiguousarray(features[:, top:bottom])
-        z, total = np.empty_like(band), np.empty(band.shape[1:], np.float32)
-        for dy in range(2 * tolerance + 1):
-            for dx in range(2 * tolerance + 1):
-                window = np.s_[:, top + dy : bottom + dy, dx : dx + width]
-                np.subtract(band, mean[window], out=z)
-                np.multiply(z, inverse_sd[window], out=z)
-                np.multiply(z, z, out=z)
-                np.add.reduce(z, axis=0, out=total)
-                np.minimum(best[top:bottom], total, out=best[top:bottom])
-    return np.asarray(np.sqrt(best / channels), np.float32)
+        rim = 2 * self._comparison.tolerance
+        window = np.s_[:, row : row + features.shape[1] + rim, column : column + features.shape[2] + rim]
+        return self._comparison.compute(features, self._mean[window], self._inverse_sd[window])
 
 
 def smooth(distance: Cells, cells: int) -> Cells:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from inspector.detector.comparison import Cells, PositionDistance
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
-from inspector.detector.part_model import Cells, Mask, PartStatistics, PositionModel, smooth
+from inspector.detector.light import describe_light, mean_level
+from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
@@ -57,6 +59,7 @@ class PartModel:
     screen: PartLevel
     close: PartLevel | None
     confidence_limit: float
+    light_limits: tuple[float, float]
     thresholds: Thresholds
 
 
@@ -76,8 +79,9 @@ class PartScorer:
     def __init__(self, model: PartModel, bank: FeatureBank) -> None:
         self._model = model
         self._bank = bank
-        self._screen = PositionModel(model.screen.statistics, model.tolerance)
-        self._close = PositionModel(model.close.statistics, model.tolerance) if model.close else None
+        comparison = PositionDistance(model.tolerance)
+        self._screen = PositionModel(model.screen.statistics, comparison)
+        self._close = PositionModel(model.close.statistics, comparison) if model.close else None
 
     @property
     def thresholds(self) -> Thresholds:
@@ -123,9 +127,9 @@ class PartScorer:
         corner = np.array([[1.0, 0.0, window.column * cell_px], [0.0, 1.0, window.row * cell_px]])
         matrix = compose(frame.registration.matrix, corner)
         confidence = frame.registration.confidence
-        oddities: tuple[str, ...] = ()
+        oddities = describe_light(mean_level(frame.halved), model.light_limits)
         if confidence < model.confidence_limit:
-            oddities = (f"registration confidence {confidence:.2f} below {model.confidence_limit:.2f}",)
+            oddities += (f"registration confidence {confidence:.2f} below {model.confidence_limit:.2f}",)
         return Scoring(
             score=float(scores.max()),
             anomaly_map=AnomalyMap(map_to_frame(scores, matrix, cell_px, grid), cell_px),

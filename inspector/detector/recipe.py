@@ -68,6 +68,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         confidence_limit=model.confidence_limit,
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
         reference_scale=model.reference.scale,
+        light_limits=model.light_limits,
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
         close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
     )
@@ -108,6 +109,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             screen=_level(settings.screen, arrays, "screen"),
             close=_level(settings.close, arrays, "close") if settings.close else None,
             confidence_limit=settings.confidence_limit,
+            light_limits=settings.light_limits,
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
         )
     except KeyError as error:
@@ -123,6 +125,7 @@ def pack_surface(model: SurfaceModel) -> tuple[SurfaceSettings, Arrays]:
     """The numbers and the arrays of a surface model."""
     settings = SurfaceSettings(
         ratio=model.ratio,
+        light_limits=model.light_limits,
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
         close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
     )
@@ -145,6 +148,7 @@ def unpack_surface(manifest: Manifest, arrays: Arrays) -> SurfaceModel:
             screen=_surface_level(settings.screen, arrays, "screen"),
             close=_surface_level(settings.close, arrays, "close") if settings.close else None,
             close_level_ratio=arrays["close_level_ratio"],
+            light_limits=settings.light_limits,
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
         )
     except KeyError as error:

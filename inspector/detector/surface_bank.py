@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from inspector.detector.features import MARGIN_PX, GraphBuilder
+from inspector.detector.features import MARGIN_PX
+from inspector.detector.graphs import GraphBuilder
 
 FINE_PX, COARSE_PX = 7, 9
 """Kernel sides, in pixels of the halved and of the quartered image."""
@@ -99,7 +100,7 @@ def build_surface_bank() -> bytes:
     tint_kernel[0, 0] = tint_kernel[1, 1] = spot(COARSE_PX, 1.25)
     tint = _signed(graph, "tint_4", "colour", tint_kernel)
     graph.add("Concat", ["fine_cells", coarse, tint, "fine_mean"], "features", axis=1)
-    return graph.model("surface_bank", "features")
+    return graph.bank("surface_bank", "features")
 
 
 def _signed(graph: GraphBuilder, source: str, name: str, kernels: NDArray[np.float32]) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
+from inspector.detector.comparison import Cells, LargestZ
 from inspector.detector.features import FeatureBank, pad_to_cells
 from inspector.detector.good_images import GoodImages, Progress
+from inspector.detector.light import light_limits, mean_level
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -23,7 +25,6 @@ from inspector.detector.screen import (
 from inspector.detector.surface_bank import build_surface_bank
 from inspector.detector.surface_model import (
     BinSamples,
-    Cells,
     SurfaceStatistics,
     border_bins,
     calibrated,
@@ -31,9 +32,8 @@ from inspector.detector.surface_model import (
     spread_over,
     with_map_calibration,
     without_map_calibration,
-    worst_z,
 )
-from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, cut_tile, tile_maps
+from inspector.detector.surface_scorer import LARGEST_Z, SurfaceLevel, SurfaceModel, cut_tile, largest_z, tile_maps
 from inspector.geometry.tiles import Tile, worst_tiles
 
 SCREEN_SMOOTH_CELLS = 5
@@ -64,20 +64,22 @@ def learn_surface(
     graph = build_surface_bank()
     bank = FeatureBank(graph)
     ratio = _common_ratio(images)
-    features = []
+    features, light = [], []
     for index in range(len(images)):
-        features.append(_screen_features(bank, images, index, ratio))
+        screen = halve(images.read(index), ratio)
+        features.append(bank.compute(pad_to_cells(screen)).astype(np.float16))
+        light.append(mean_level(screen))
         progress("features", (index + 1) / len(images))
     levels = [image_level(image.astype(np.float32)) for image in features]
     folds = [index * FOLDS // len(features) for index in range(len(features))]
-    screen, held_out = _learn_screen(features, levels, folds, progress)
+    coarse, held_out = _learn_screen(features, levels, folds, progress)
     golden = _most_typical(levels)
     close, level_ratio = None, np.ones(len(levels[0]), np.float32)
     if ratio > 1:
         close, level_ratio = _learn_close(images, bank, ratio, levels, held_out, progress)
     scores = [float(image.max()) for image in held_out]
     calibration = calibrate(scores, false_alarm_target, real_images)
-    model = SurfaceModel(ratio, screen, close, level_ratio, calibration.thresholds)
+    model = SurfaceModel(ratio, coarse, close, level_ratio, light_limits(light), calibration.thresholds)
     return LearnedSurface(model, graph, calibration, golden, tuple(scores))
 
 
@@ -86,11 +88,6 @@ def _common_ratio(images: GoodImages) -> int:
     largest = images.read(0).shape
     ratio = screen_ratio(largest[1], largest[0])
     return whole_halvings(2 * ratio - 1)
-
-
-def _screen_features(bank: FeatureBank, images: GoodImages, index: int, ratio: int) -> NDArray[np.float16]:
-    screen = halve(images.read(index), ratio)
-    return bank.compute(pad_to_cells(screen)).astype(np.float16)
 
 
 def _most_typical(levels: list[Cells]) -> int:
@@ -111,13 +108,14 @@ def _learn_screen(
     features: list[NDArray[np.float16]], levels: list[Cells], folds: list[int], progress: Progress
 ) -> tuple[SurfaceLevel, list[Cells]]:
     """The coarse level, and each image's map scored without its fold, in units of the level."""
+    comparison = LargestZ(LARGEST_Z)
     everyone = list(range(len(features)))
     smoothed: list[Cells] = [np.zeros((1, 1), np.float32)] * len(features)
     for fold in range(FOLDS):
         statistics = _filter_statistics(features, levels, [index for index in everyone if folds[index] != fold])
         for index in (index for index in everyone if folds[index] == fold):
             cells = features[index].astype(np.float32)
-            worst = worst_z(cells, levels[index], spread_over(statistics, *cells.shape[1:]))
+            worst = largest_z(comparison, cells, levels[index], spread_over(statistics, *cells.shape[1:]))
             smoothed[index] = _smooth(worst)
         progress("held out", (fold + 1) / FOLDS)
     final = with_map_calibration(_filter_statistics(features, levels, everyone), smoothed)
@@ -190,10 +188,10 @@ def _look_at_tiles(
     scores: Cells,
     level: Cells,
 ) -> list[tuple[Tile, Cells]]:
-    pixels = images.read(index)
+    pixels, comparison = images.read(index), LargestZ(LARGEST_Z)
     found = []
     for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
         maps = tile_maps(close.statistics, tile, scores.shape, ratio)
-        worst = worst_z(bank.compute(cut_tile(pixels, tile, ratio)), level, maps)
+        worst = largest_z(comparison, bank.compute(cut_tile(pixels, tile, ratio)), level, maps)
         found.append((tile, calibrated(worst, maps, close.smooth_cells)))
     return found

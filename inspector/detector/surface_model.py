@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Cells: TypeAlias = NDArray[np.float32]
+from inspector.detector.comparison import Cells
 
 BORDER_EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 24)
 """Distances to the border, in cells, at which a new bin begins."""
@@ -25,9 +24,7 @@ SCALE_FLOOR_SHARE = 0.3
 SMALLEST_LEVEL = 1e-3
 SMALLEST_SCALE = 0.05
 """In units of the image's mean answer, respectively of z: only constant images come near it."""
-LARGEST_Z = 50.0
 SAMPLES_PER_BIN = 200
-BAND_ROWS = 12
 LEVEL_STEP = 3
 
 
@@ -98,21 +95,6 @@ def image_level(features: Cells) -> Cells:
     sampled = features[:, LEVEL_STEP // 2 :: LEVEL_STEP, LEVEL_STEP // 2 :: LEVEL_STEP]
     sampled = sampled if sampled.size else features
     return np.asarray(sampled.reshape(len(features), -1).mean(axis=1) + SMALLEST_LEVEL, np.float32)
-
-
-def worst_z(features: Cells, level: Cells, maps: BorderMaps) -> Cells:
-    """(h, w) largest z of all filters. Worked in bands of rows that stay in the cache."""
-    height, width = features.shape[1:]
-    worst: Cells = np.empty((height, width), np.float32)
-    inverse = (1.0 / level)[:, None, None].astype(np.float32)
-    for top in range(0, height, BAND_ROWS):
-        band = np.s_[:, top : top + BAND_ROWS]
-        z = features[band] * inverse
-        np.multiply(z, maps.gain[band], out=z)
-        np.subtract(z, maps.offset[band], out=z)
-        z.max(axis=0, out=worst[top : top + BAND_ROWS])
-    limited: Cells = np.minimum(np.maximum(worst, np.float32(0.0)), np.float32(LARGEST_Z))
-    return limited
 
 
 def calibrated(worst: Cells, maps: BorderMaps, smooth_cells: int) -> Cells:

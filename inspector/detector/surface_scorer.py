@@ -11,21 +11,23 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from inspector.detector.comparison import Cells, LargestZ
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
+from inspector.detector.light import describe_light, mean_level
 from inspector.detector.regions import find_detections
 from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, halve, merge_tile, tile_cells
 from inspector.detector.surface_model import (
     BorderMaps,
-    Cells,
     SurfaceStatistics,
     calibrated,
     image_level,
     spread_over,
     spread_over_window,
-    worst_z,
 )
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import AnomalyMap, BgrImage, Scoring, Thresholds
+
+LARGEST_Z = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,13 @@ class SurfaceModel:
     screen: SurfaceLevel
     close: SurfaceLevel | None
     close_level_ratio: Cells
+    light_limits: tuple[float, float]
     thresholds: Thresholds
+
+
+def largest_z(comparison: LargestZ, features: Cells, level: Cells, maps: BorderMaps) -> Cells:
+    """(h, w) largest z of all filters against the statistics at each cell."""
+    return comparison.compute(features, level, maps.gain, maps.offset)
 
 
 class SurfaceScorer:
@@ -58,6 +66,7 @@ class SurfaceScorer:
     def __init__(self, model: SurfaceModel, bank: FeatureBank) -> None:
         self._model = model
         self._bank = bank
+        self._largest = LargestZ(LARGEST_Z)
         self._maps: tuple[tuple[int, int], BorderMaps] | None = None
 
     @property
@@ -71,10 +80,11 @@ class SurfaceScorer:
     def score_frame(self, pixels: BgrImage) -> Scoring:
         """See `Scorer.score_frame`; never raises for the size."""
         model = self._model
-        features = self._bank.compute(pad_to_cells(halve(pixels, model.ratio)))
+        screen = halve(pixels, model.ratio)
+        features = self._bank.compute(pad_to_cells(screen))
         level = image_level(features)
         maps = self._screen_maps(features.shape[1], features.shape[2])
-        worst = worst_z(features, level, maps)
+        worst = largest_z(self._largest, features, level, maps)
         scores = calibrated(worst, maps, model.screen.smooth_cells) / np.float32(model.screen.unit)
         if model.close is not None:
             scores = self._look_closer(pixels, scores, model.close, level * model.close_level_ratio)
@@ -84,6 +94,7 @@ class SurfaceScorer:
             score=float(scores.max()),
             anomaly_map=AnomalyMap(scores, cell_px),
             detections=find_detections(scores, model.thresholds.review, cell_px, None, size),
+            oddities=describe_light(mean_level(screen), model.light_limits),
         )
 
     def _look_closer(self, pixels: BgrImage, scores: Cells, close: SurfaceLevel, level: Cells) -> Cells:
@@ -93,7 +104,9 @@ class SurfaceScorer:
         for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
             features = self._bank.compute(cut_tile(pixels, tile, ratio))
             maps = tile_maps(close.statistics, tile, scores.shape, ratio)
-            fine = calibrated(worst_z(features, level, maps), maps, close.smooth_cells) / np.float32(close.unit)
+            fine = calibrated(largest_z(self._largest, features, level, maps), maps, close.smooth_cells) / np.float32(
+                close.unit
+            )
             merge_tile(looked, judged, tile, fine, ratio)
         return looked
 
