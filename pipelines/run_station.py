@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import structlog
+from threadpoolctl import threadpool_limits
 
 from inspector import __version__
 from inspector.cameras.camera import Camera
@@ -62,9 +63,9 @@ def run_station(
     settings = config.stations().get(station)
     if settings is None:
         raise ConfigError(f"no station {station!r} in the configuration; known: {', '.join(config.stations())}")
-    # Frames are inspected side by side; OpenCV's own threads would only contend with the workers.
+    # Frames are inspected side by side; the threads of OpenCV and BLAS would only contend with the workers.
     cv2.setNumThreads(1)
-    with lock_data_dir(data_dir, "station-" + station.replace("/", "-")):
+    with threadpool_limits(1), lock_data_dir(data_dir, "station-" + station.replace("/", "-")):
         db = Database.open(data_dir)
         try:
             _Station(config, settings, station, db, data_dir, clock, camera_factory, on_commit).run(stop)

@@ -64,7 +64,7 @@ class Arrivals:
 
     def _receive(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         payload = json.loads(message.payload)
-        if message.topic.endswith("/inspection"):
+        if message.topic.endswith("/inspection") and "decided_utc" in payload:
             decided = datetime.fromisoformat(payload["decided_utc"]).timestamp()
             self.decided[payload["inspection_id"]] = decided
         elif message.topic.endswith("/evidence"):
