@@ -13,7 +13,7 @@ DATA ?=
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench line-trial crash-trial accuracy schema lock clean debian-packages
+.PHONY: help venv demo test lint bench line-trial crash-trial accuracy real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,10 @@ crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then c
 accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python tools/measure_accuracy.py "$(DATA)"
+
+real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
+	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }
+	$(BIN)/python -m tests.real_sets_trial "$(DATA)"
 
 schema: venv ## write the JSON Schemas, docs/configuration.md and docs/commands.md from the code
 	$(BIN)/python tools/write_config_reference.py

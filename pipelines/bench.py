@@ -202,7 +202,7 @@ def _run_load(
     def on_commit(inspection: Inspection, commit_ms: float) -> None:
         committed.append((time.monotonic(), inspection, commit_ms))
 
-    def memory_camera(settings: CameraConfig, identity_state: object) -> Camera:
+    def memory_camera(settings: CameraConfig, identity_state: object, has_closed: object) -> Camera:
         return MemoryCamera(settings, jpegs, seconds, rate)
 
     process = psutil.Process()

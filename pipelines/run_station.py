@@ -27,7 +27,13 @@ from inspector.store.disk import DiskWatch
 from inspector.store.frames import FrameFiles
 from inspector.store.processes import beat, record_camera_health
 from inspector.store.stations import ensure_station
-from inspector.store.triggers import AcceptanceState, count_accepted, identity_state, open_triggers
+from inspector.store.triggers import (
+    AcceptanceState,
+    count_accepted,
+    has_closed_source,
+    identity_state,
+    open_triggers,
+)
 from pipelines.station_commands import CommandDesk
 from pipelines.station_intake import Gate, Intake, IntakePorts, intake_for
 from pipelines.station_lane import LaneSettings, StationCamera, VerdictLane
@@ -40,7 +46,7 @@ RECIPE_RETRY_S = 2.0
 DRAIN_S = 10.0
 SERVICE_RESTART = "service_restart"
 
-CameraFactory = Callable[[CameraConfig, Callable[[str], AcceptanceState]], Camera]
+CameraFactory = Callable[[CameraConfig, Callable[[str], AcceptanceState], Callable[[str], bool]], Camera]
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +84,10 @@ def _look_up_source(db: Database, station: str, camera: str, identity: str) -> A
     return identity_state(db, station, f"{camera}/{identity}")
 
 
+def _has_closed_source(db: Database, station: str, camera: str, prefix: str) -> bool:
+    return has_closed_source(db, station, f"{camera}/{prefix}")
+
+
 class _Station:
     """The wiring of one station; `run` reads as the life of the process."""
 
@@ -106,7 +116,14 @@ class _Station:
         self._recipe = self._restore_recipe(RecipeStore(data_dir), settings)
         self._lane = VerdictLane(self._lane_settings, db, FrameFiles(data_dir / "frames"), clock, on_commit)
         self._cameras = [
-            StationCamera(camera, camera_factory(camera, partial(_look_up_source, db, station, camera.id)))
+            StationCamera(
+                camera,
+                camera_factory(
+                    camera,
+                    partial(_look_up_source, db, station, camera.id),
+                    partial(_has_closed_source, db, station, camera.id),
+                ),
+            )
             for camera in settings.cameras
         ]
         self._intakes = self._make_intakes()

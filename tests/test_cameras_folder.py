@@ -78,11 +78,11 @@ def open_camera(folder: Path, ledger: Ledger) -> Open:
     """Opens a camera on the folder; calling it again is a restart of the service."""
 
     def open_one(
-        *, limits: ImageLimits = ImageLimits(), has_closed: Callable[[str], bool] | None = None, **values: Any
+        *, limits: ImageLimits = ImageLimits(), has_closed: Callable[[str], bool] = lambda prefix: False, **values: Any
     ) -> FolderCamera:
         chosen = {"settle_s": 0.05, "poll_s": 0.02, "incomplete_after_s": 0.4, **values}
         config = settings.FolderCamera(id="cam", path=folder, **chosen)
-        camera = FolderCamera(config, ledger, has_closed=has_closed, limits=limits)
+        camera = FolderCamera(config, ledger, has_closed, limits=limits)
         camera.open(0)
         return camera
 

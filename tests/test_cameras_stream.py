@@ -7,14 +7,12 @@ import contextlib
 import http.server
 import itertools
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,138 +23,21 @@ import pytest
 import structlog
 
 from inspector import config as settings
-from inspector.cameras.camera import CapturedFrame
+from inspector.cameras.camera import Camera, CapturedFrame
 from inspector.cameras.decoder_process import _without_credentials
 from inspector.cameras.open_camera import make_camera
 from inspector.cameras.stream import StreamCamera
 from inspector.cameras.stream_decoder import with_credentials
 from inspector.config import CommandTrigger, IntervalTrigger
 from inspector.errors import ConfigError
-from inspector.records import CameraHealth
-
-PATIENCE_S = 30.0
-SYSTEM_PYTHON = "/usr/bin/python3"
-
-RTSP_SERVER = """
-import sys, gi
-gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer
-Gst.init(None)
-server = GstRtspServer.RTSPServer(); server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
-factory = GstRtspServer.RTSPMediaFactory(); factory.set_shared(True)
-factory.set_launch("( videotestsrc is-live=true pattern=white ! video/x-raw,format=I420,width=320,height=240,"
-    "framerate=20/1 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=5 ! rtph264pay name=pay0 pt=96 )")
-if len(sys.argv) > 2:
-    auth = GstRtspServer.RTSPAuth(); token = GstRtspServer.RTSPToken()
-    token.set_string("media.factory.role", "user")
-    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(sys.argv[2], sys.argv[3]), token); server.set_auth(auth)
-    rights = GstRtspServer.RTSPPermissions()
-    rights.add_permission_for_role("user", "media.factory.access", True)
-    rights.add_permission_for_role("user", "media.factory.construct", True)
-    factory.set_permissions(rights)
-server.get_mount_points().add_factory("/line", factory); server.attach(None)
-print("ready", flush=True)
-GLib.MainLoop().run()
-"""
-
-
-def has_rtsp_server() -> bool:
-    if not Path(SYSTEM_PYTHON).exists() or shutil.which("gst-inspect-1.0") is None:
-        return False
-    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    found = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
-    return found and subprocess.run(["gst-inspect-1.0", "x264enc"], capture_output=True, check=False).returncode == 0
-
-
-rtsp = pytest.mark.rtsp
-needs_rtsp = pytest.mark.skipif(
-    not has_rtsp_server(), reason="gir1.2-gst-rtsp-server-1.0 or GStreamer's x264enc is not installed"
-)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class RtspServer:
-    """GStreamer's RTSP server in a process of its own, with 20 white frames a second at /line."""
-
-    def __init__(self, *credentials: str) -> None:
-        self.port = free_port()
-        self._credentials = credentials
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"rtsp://127.0.0.1:{self.port}/line"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, "-c", RTSP_SERVER, str(self.port), *self._credentials],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
-
-
-@pytest.fixture
-def rtsp_server() -> Iterator[RtspServer]:
-    server = RtspServer()
-    server.start()
-    yield server
-    server.kill()
-
-
-Open = Callable[..., StreamCamera]
+from tests.mosquitto import find_free_port
+from tests.stream_rig import PATIENCE_S, Open, opened_streams, read_frame, wait_for, wait_for_health
 
 
 @pytest.fixture
 def open_camera() -> Iterator[Open]:
-    opened: list[StreamCamera] = []
-
-    def open_one(url: str, **values: Any) -> StreamCamera:
-        quick = {"stall_s": 1.0, "open_timeout_s": 8.0, "backoff_max_s": 0.4, **values}
-        camera = StreamCamera(settings.StreamCamera(id="cam", url=url, **quick))
-        camera.open(0)
-        opened.append(camera)
-        return camera
-
-    yield open_one
-    for camera in opened:
-        camera.close()
-
-
-def read_frame(camera: StreamCamera) -> CapturedFrame:
-    frame = camera.read(PATIENCE_S)
-    assert frame is not None, camera.health()
-    return frame
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for: {what}"
-        time.sleep(0.02)
-
-
-def wait_for_health(camera: StreamCamera, condition: Callable[[CameraHealth], bool], what: str) -> CameraHealth:
-    wait_for(lambda: condition(camera.health()), what)
-    return camera.health()
+    with opened_streams() as open_one:
+        yield open_one
 
 
 # --- video files ------------------------------------------------------------------------------------
@@ -443,7 +324,7 @@ def test_a_missing_environment_variable_is_a_configuration_error() -> None:
 def test_nobody_there_is_retried_with_growing_pauses(open_camera: Open) -> None:
     """A refused connection is tried again, later each time, up to `backoff_max_s`."""
     with structlog.testing.capture_logs() as logs:
-        camera = open_camera(f"http://127.0.0.1:{free_port()}/video", backoff_max_s=1.0)
+        camera = open_camera(f"http://127.0.0.1:{find_free_port()}/video", backoff_max_s=1.0)
         pauses: list[float] = []
 
         def has_three() -> bool:
@@ -466,74 +347,6 @@ def test_a_silent_server_is_noticed(open_camera: Open, mjpeg_server: MjpegServer
     read_frame(camera)
 
 
-# --- RTSP -------------------------------------------------------------------------------------------
-
-
-@rtsp
-@needs_rtsp
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_rtsp_frames_arrive(open_camera: Open, rtsp_server: RtspServer, transport: str) -> None:
-    """A real RTSP server's frames over either transport, with their health."""
-    camera = open_camera(rtsp_server.url, rtsp_transport=transport)
-    for _ in range(10):
-        frame = read_frame(camera)
-    assert frame.pixels is not None and frame.pixels.shape == (240, 320, 3)
-    assert frame.pixels.mean() > 200
-    health = camera.health()
-    assert health.connected and health.reason is None
-    assert health.level is not None and health.level > 200
-    assert health.frames_per_s is not None and health.frames_per_s > 5
-
-
-@rtsp
-@needs_rtsp
-def test_an_rtsp_server_that_dies_and_returns(open_camera: Open, rtsp_server: RtspServer) -> None:
-    """Killed: disconnected with the reason, `read` returns None. Started again: frames without anybody's help."""
-    camera = open_camera(rtsp_server.url)
-    read_frame(camera)
-    rtsp_server.kill()
-    health = wait_for_health(camera, lambda health: not health.connected, "the loss")
-    assert health.reason is not None
-    while camera.read(0.0) is not None:
-        pass
-    assert camera.read(0.1) is None
-    rtsp_server.start()
-    read_frame(camera)
-    assert camera.health().connected
-
-
-@rtsp
-@needs_rtsp
-def test_an_rtsp_server_that_hangs_is_noticed(open_camera: Open, rtsp_server: RtspServer) -> None:
-    """A server stopped in its tracks keeps the connection open; the decoder is killed, replaced, and recovers."""
-    camera = open_camera(rtsp_server.url, stall_s=0.8, open_timeout_s=3.0)
-    read_frame(camera)
-    first = camera.decoder_pid
-    rtsp_server.send(signal.SIGSTOP)
-    health = wait_for_health(camera, lambda health: not health.connected, "the stall")
-    assert "stalled" in str(health.reason)
-    rtsp_server.send(signal.SIGCONT)
-    wait_for_health(camera, lambda health: health.connected, "the recovery")
-    assert camera.decoder_pid != first
-
-
-@rtsp
-@needs_rtsp
-def test_rtsp_asks_for_a_password(open_camera: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The right password delivers frames; without one the reason says 401."""
-    monkeypatch.setenv("CAM_USER", "inspector")
-    monkeypatch.setenv("CAM_PASSWORD", "p@:/w rd")
-    server = RtspServer("inspector", "p@:/w rd")
-    server.start()
-    try:
-        stranger = open_camera(server.url)
-        health = wait_for_health(stranger, lambda health: "401" in str(health.reason), "the refusal")
-        assert not health.connected
-        read_frame(open_camera(server.url, username_env="CAM_USER", password_env="CAM_PASSWORD"))
-    finally:
-        server.kill()
-
-
 # --- small parts --------------------------------------------------------------------------------------
 
 
@@ -553,7 +366,11 @@ def test_library_output_is_cleaned_before_it_is_shown() -> None:
 
 def test_each_kind_of_configuration_gives_its_camera(tmp_path: Path) -> None:
     """`make_camera` dispatches on the kind and opens nothing."""
-    folder = make_camera(settings.FolderCamera(id="drop", path=tmp_path), lambda identity: "new")
-    stream = make_camera(settings.StreamCamera(id="live", url="/dev/video0"), lambda identity: "new")
-    simulated = make_camera(settings.SimulatedCamera(id="sim"), lambda identity: "new")
+
+    def make(config: settings.CameraConfig) -> Camera:
+        return make_camera(config, lambda identity: "new", lambda prefix: False)
+
+    folder = make(settings.FolderCamera(id="drop", path=tmp_path))
+    stream = make(settings.StreamCamera(id="live", url="/dev/video0"))
+    simulated = make(settings.SimulatedCamera(id="sim"))
     assert [camera.camera_id for camera in (folder, stream, simulated)] == ["drop", "live", "sim"]

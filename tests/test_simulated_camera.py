@@ -241,7 +241,7 @@ def test_a_broken_line_is_an_error_and_not_silence(opened: Opener, monkeypatch: 
 
 def test_is_made_from_its_configuration() -> None:
     """`make_camera` knows the kind and keeps the id."""
-    camera: Camera = make_camera(make_config(id="left"), lambda identity: "new")
+    camera: Camera = make_camera(make_config(id="left"), lambda identity: "new", lambda prefix: False)
     assert isinstance(camera, SimulatedCamera)
     assert camera.camera_id == "left"
     assert camera.take_dropped() == 0

@@ -106,7 +106,7 @@ def wait_for_inspections(db: Database, count: int) -> list[StoredInspection]:
 
 
 def with_camera(camera: ScriptedCamera) -> dict[str, Any]:
-    return {"camera_factory": lambda settings, identity_state: camera}
+    return {"camera_factory": lambda settings, identity_state, has_closed: camera}
 
 
 def live_plant(**changes: Any) -> PlantConfig:

@@ -19,6 +19,7 @@ from inspector.store.triggers import (
     accept_and_skip,
     accept_trigger,
     count_accepted,
+    has_closed_source,
     identity_state,
     is_known,
     open_triggers,
@@ -68,6 +69,17 @@ def test_a_known_frame_is_not_accepted_twice(db: Database) -> None:
     assert is_known(db, STATION, "a.jpg:1:2:abc")
     assert not is_known(db, STATION, "b.jpg:1:2:abc")
     assert count_verdicts(db, STATION).triggers == 1
+
+
+def test_a_closed_source_is_known_by_how_it_begins(db: Database) -> None:
+    """A kept file is not read again once its part is inspected: name, size and time are enough to know it."""
+    first = accept(db, source_identity="top/a.jpg|10|20|abc")
+    assert not has_closed_source(db, STATION, "top/a.jpg|10|20|")
+    commit(db, first)
+    assert has_closed_source(db, STATION, "top/a.jpg|10|20|")
+    assert not has_closed_source(db, STATION, "top/a.jpg|10|21|")
+    assert not has_closed_source(db, STATION, "top/b.jpg|10|20|")
+    assert not has_closed_source(db, "plant/line1/other", "top/a.jpg|10|20|")
 
 
 def test_a_command_delivered_twice_is_one_part(db: Database) -> None:

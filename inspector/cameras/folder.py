@@ -70,7 +70,7 @@ class FolderCamera:
     logged and shown in `health`; one whose trigger was accepted before a restart becomes a failure.
 
     Kept files. With `after: keep` each file is read and hashed once per run, and afterwards costs one
-    `stat` a look. At the start `has_closed`, when given, saves even that: asked with
+    `stat` a look. At the start `has_closed` saves even that: asked with
     `name|size|mtime_ns|`, it says whether a closed trigger's identity begins so. It is not asked for
     mtimes of whole seconds (FAT, some FTP servers), where a rewrite might keep the mtime.
 
@@ -82,8 +82,8 @@ class FolderCamera:
         self,
         config: settings.FolderCamera,
         is_known: IsKnown,
+        has_closed: Callable[[str], bool],
         *,
-        has_closed: Callable[[str], bool] | None = None,
         limits: ImageLimits = ImageLimits(),
     ) -> None:
         self._config = config
@@ -317,12 +317,7 @@ class FolderCamera:
 
     def _is_kept_and_closed(self, stem: str, state: FileState) -> bool:
         whole_second = state.mtime_ns % 1_000_000_000 == 0
-        return (
-            self._config.after == "keep"
-            and self._has_closed is not None
-            and not whole_second
-            and self._has_closed(stem)
-        )
+        return self._config.after == "keep" and not whole_second and self._has_closed(stem)
 
     def _failure(self, identity: str, name: str, reason: str, state: FileState | None) -> CapturedFrame:
         log.warning("file_failed", camera=self.camera_id, file=name, reason=reason)

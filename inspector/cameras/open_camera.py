@@ -10,9 +10,7 @@ from inspector.cameras.folder import FolderCamera, IsKnown
 from inspector.cameras.stream import StreamCamera
 
 
-def make_camera(
-    config: settings.CameraConfig, is_known: IsKnown, *, has_closed: Callable[[str], bool] | None = None
-) -> Camera:
+def make_camera(config: settings.CameraConfig, is_known: IsKnown, has_closed: Callable[[str], bool]) -> Camera:
     """The camera for a configuration, not opened yet.
 
     `is_known` tells of a `source_identity` whether its trigger is new, open or closed; `has_closed` whether any

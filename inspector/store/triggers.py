@@ -47,6 +47,16 @@ _FIND_BY_SOURCE = select(_TRIGGER).where(
 _FIND_BY_REQUEST = select(_TRIGGER).where(
     _TRIGGER.c.station == bindparam("station"), _TRIGGER.c.request_id == bindparam("value")
 )
+_FIND_CLOSED_RANGE = (
+    select(_TRIGGER.c.sequence)
+    .where(
+        _TRIGGER.c.station == bindparam("station"),
+        _TRIGGER.c.source_identity >= bindparam("first"),
+        _TRIGGER.c.source_identity < bindparam("beyond"),
+        _TRIGGER.c.closed,
+    )
+    .limit(1)
+)
 _FIND_RETIRED = select(_RETIRED).where(
     _RETIRED.c.station == bindparam("station"), _RETIRED.c.source_sha256 == bindparam("sha256")
 )
@@ -193,6 +203,14 @@ def identity_state(db: Database, station: str, source_identity: str) -> Acceptan
 def is_known(db: Database, station: str, source_identity: str) -> bool:
     """Whether a frame of the source was accepted before."""
     return identity_state(db, station, source_identity) != "new"
+
+
+def has_closed_source(db: Database, station: str, prefix: str) -> bool:
+    """Whether a closed trigger's source identity begins with `prefix`. Retired ones are not known by prefix."""
+    first = storable(prefix)
+    with db.read() as session:
+        key = {"station": station, "first": first, "beyond": first + "\U0010ffff"}
+        return session.connection().execute(_FIND_CLOSED_RANGE, key).first() is not None
 
 
 def source_sha256(source_identity: str) -> str:
