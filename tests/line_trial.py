@@ -108,18 +108,39 @@ def service(config: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(60)
 
 
-def memory_mb(process: subprocess.Popen[bytes]) -> float:
-    """Proportional set size of the service: what its processes share is counted once."""
-    family = [psutil.Process(process.pid)]
-    family += family[0].children(recursive=True)
-    return float(sum(member.memory_full_info().pss for member in family) / 2**20)
+def memory_mb(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Proportional set size by process of the service: what its processes share is counted once."""
+    supervisor = psutil.Process(process.pid)
+    found = {"supervisor": supervisor.memory_full_info().pss / 2**20}
+    for child in supervisor.children(recursive=True):
+        command = child.cmdline()
+        kind = next((word for word in command if word in ("station", "delivery", "evidence", "retention")), command[-1])
+        found[kind] = found.get(kind, 0.0) + child.memory_full_info().pss / 2**20
+    return found
+
+
+def describe_memory(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """Median of all processes together in each third, the peak, and the growth of each process over the last half."""
+    totals = [sum(sample.values()) for sample in samples]
+    third, half = max(1, len(totals) // 3), len(samples) // 2
+    quarter = max(1, half // 2)
+    growth = {}
+    for kind in samples[-1]:
+        series = [sample.get(kind, 0.0) for sample in samples]
+        growth[kind] = round(float(np.median(series[-quarter:]) - np.median(series[half : half + quarter])), 1)
+    return {
+        "middle_third": round(float(np.median(totals[third : 2 * third])), 1),
+        "last_third": round(float(np.median(totals[2 * third :])), 1),
+        "peak": round(max(totals), 1),
+        "growth_third_to_last_quarter": growth,
+    }
 
 
 def run_line(config: Path, work: Path, port: int, seconds: float) -> dict[str, Any]:
     """One NG part a second through the whole service."""
     arrivals = Arrivals(port)
     frames = sorted((work / "frames").iterdir())
-    memory: list[float] = []
+    memory: list[dict[str, float]] = []
     with service(config, work) as process:
         for number in range(int(seconds) + WARM_UP_PARTS):
             started = time.monotonic()
@@ -130,16 +151,11 @@ def run_line(config: Path, work: Path, port: int, seconds: float) -> dict[str, A
         while len(arrivals.arrived) < len(arrivals.decided) and time.monotonic() < deadline:
             time.sleep(0.1)
     latencies = arrivals.latencies_s()
-    third = max(1, len(memory) // 3)
     return {
         "parts": len(arrivals.decided),
         "evidence": len(arrivals.arrived),
         "evidence_s": {f"p{q}": round(float(np.percentile(latencies, q)), 3) for q in (50, 95, 100)},
-        "memory_mb": {
-            "middle_third": round(float(np.median(memory[third : 2 * third])), 1),
-            "last_third": round(float(np.median(memory[2 * third :])), 1),
-            "peak": round(max(memory), 1),
-        },
+        "memory_mb": describe_memory(memory),
     }
 
 

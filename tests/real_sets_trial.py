@@ -47,7 +47,14 @@ def choose_images(dataset: Path) -> list[Path]:
 
 
 def write_config(work: Path, recipe: str, port: int) -> Path:
-    camera = {"id": "top", "kind": "folder", "path": str(work / "inbox"), "settle_s": 0.05, "poll_s": 0.05}
+    camera: dict[str, Any] = {
+        "id": "top",
+        "kind": "folder",
+        "path": str(work / "inbox"),
+        "settle_s": 0.05,
+        "poll_s": 0.05,
+    }
+    camera["name_pattern"] = "(?P<part_id>.+)"
     config = {
         "site": {"id": "trial"},
         "lines": [{"id": "line1", "stations": [{"id": "st1", "recipe": recipe, "cameras": [camera]}]}],
@@ -74,7 +81,7 @@ def drop_through_service(images: list[Path], work: Path, recipe: str) -> dict[st
                 for number, image in enumerate(images):
                     drop(work / "inbox" / f"{number:03d}{image.suffix.lower()}", image.read_bytes())
                 seen = subscriber.wait_for(lambda seen: len(seen) >= len(images) and seen, "/inspection", DEADLINE_S)
-                answers = [message.values() for message in seen]
+                answers = [message.values for message in seen]
                 pictured = sum(answer["verdict"] in ("NG", "REVIEW") for answer in answers)
                 subscriber.wait_for(lambda seen: len(seen) >= pictured, "/evidence", DEADLINE_S)
             finally:
@@ -84,7 +91,7 @@ def drop_through_service(images: list[Path], work: Path, recipe: str) -> dict[st
         broker.stop()
     if len(answers) != len(images):
         raise SystemExit(f"{len(images)} files became {len(answers)} inspections")
-    return {Path(answer["trigger"]["part_id"]).stem: (answer["verdict"], answer["score"]) for answer in answers}
+    return {answer["trigger"]["part_id"]: (answer["verdict"], answer["score"]) for answer in answers}
 
 
 def run_set(dataset: Path, work: Path) -> str:
