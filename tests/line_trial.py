@@ -1,9 +1,9 @@
 """The line trial: the whole service at 4K with a real mosquitto, and what it costs.
 
-    python -m tests.line_trial [--seconds 60] [--work FOLDER]
+    python -m tests.line_trial [--seconds 60] [--rate 1.0] [--work FOLDER]
 
-1. A folder camera gets one 4K NG part a second. Measured: commit of the verdict → arrival of its evidence
-   message at a subscriber (p50, p95, max), and the memory (PSS) of all processes of the service together.
+1. A folder camera gets `--rate` 4K NG parts a second. Measured: commit of the verdict → arrival of its evidence
+   message at a subscriber (p50, p95, max), and the memory (PSS) of all processes of the service, together and each.
 2. Delivery alone: messages of 1.5 KB from the outbox on disk to mosquitto, a second.
 
 Prints one JSON object. It is a measurement, not a test: the machine may be shared.
@@ -133,20 +133,23 @@ def describe_memory(samples: list[dict[str, float]]) -> dict[str, Any]:
         "last_third": round(float(np.median(totals[2 * third :])), 1),
         "peak": round(max(totals), 1),
         "growth_third_to_last_quarter": growth,
+        "evidence_process": [
+            round(sample.get("evidence", 0.0), 1) for sample in samples[:: max(1, len(samples) // 12)]
+        ],
     }
 
 
-def run_line(config: Path, work: Path, port: int, seconds: float) -> dict[str, Any]:
-    """One NG part a second through the whole service."""
+def run_line(config: Path, work: Path, port: int, seconds: float, rate: float) -> dict[str, Any]:
+    """`rate` NG parts a second through the whole service."""
     arrivals = Arrivals(port)
     frames = sorted((work / "frames").iterdir())
     memory: list[dict[str, float]] = []
     with service(config, work) as process:
-        for number in range(int(seconds) + WARM_UP_PARTS):
+        for number in range(int(seconds * rate) + WARM_UP_PARTS):
             started = time.monotonic()
             drop(work / "inbox" / f"P{number:05d}.jpg", frames[number % len(frames)].read_bytes())
             memory.append(memory_mb(process))
-            time.sleep(max(0.0, 1.0 - (time.monotonic() - started)))
+            time.sleep(max(0.0, 1.0 / rate - (time.monotonic() - started)))
         deadline = time.monotonic() + 30
         while len(arrivals.arrived) < len(arrivals.decided) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -187,6 +190,7 @@ def run_delivery_alone(config: Path, work: Path, port: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=1.0, help="NG parts a second")
     parser.add_argument("--work", type=Path, help="where the trial lives; a temporary folder beside the checkout")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="line-trial-", dir=arguments.work or Path.cwd()) as folder:
@@ -195,7 +199,7 @@ def main() -> None:
         broker.start()
         try:
             config = prepare(work, broker.port)
-            figures = run_line(config, work, broker.port, arguments.seconds)
+            figures = run_line(config, work, broker.port, arguments.seconds, arguments.rate)
             figures["delivered_per_s"] = round(run_delivery_alone(config, work, broker.port))
         finally:
             broker.stop()
