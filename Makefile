@@ -60,10 +60,11 @@ real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a run
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python -m tests.real_sets_trial "$(DATA)"
 
-schema: venv ## write the JSON Schemas, docs/configuration.md and docs/commands.md from the code
+schema: venv ## write the JSON Schemas, docs/configuration.md, docs/commands.md and README's file map from the code
 	$(BIN)/python tools/write_config_reference.py
 	$(BIN)/python tools/write_command_reference.py
 	$(BIN)/python -c 'import pathlib, inspector.mqtt.schema_files as s; s.write_schema_files(pathlib.Path("inspector/mqtt/schemas"))'
+	$(BIN)/python tools/write_file_map.py
 
 lock: venv ## resolve requirements*.lock again
 	@tools/lock_requirements.sh
