@@ -106,6 +106,7 @@ def fit_recipe(
             frame_size=frame_size,
             arrays=arrays,
             graph=learned.graph,
+            contrast_graph=learned.contrast_graph if isinstance(learned, LearnedPart) else None,
             golden=images.read(learned.golden % len(images)),
             images=tuple(TaughtImage(file=path.name, sha256=images.sha256(i)) for i, path in enumerate(images.paths)),
             thresholds=learned.calibration.thresholds,

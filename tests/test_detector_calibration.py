@@ -64,3 +64,12 @@ def test_thresholds_are_ordered_even_for_equal_scores() -> None:
 def test_the_interval_is_clopper_pearson(hits: int, count: int, expected: tuple[float, float]) -> None:
     """Against published values of the exact binomial interval."""
     assert binomial_interval(hits, count) == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_image_among_few_does_not_set_the_threshold_alone() -> None:
+    """Of 29 images one lies far out: the tail's answer is taken; of 300 the conformal order statistic is."""
+    dice = np.random.default_rng(4)
+    few = [*(1.0 + dice.exponential(0.2, 28)), 2.4]
+    assert 1.4 < calibrate(few, 0.05, 29).thresholds.review < 2.3
+    many = sorted(1.0 + dice.exponential(0.2, 300))
+    assert calibrate(many, 0.05, 300).thresholds.review in {np.nextafter(score, np.inf) for score in many[280:290]}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspector.detector import comparison
-from inspector.detector.comparison import LargestZ, PositionDistance
+from inspector.detector.comparison import LargestDeviation, LargestZ, PositionDistance
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 2])
@@ -30,6 +30,19 @@ def test_distance_agrees_with_a_slow_reference(
                     expected[row, column] = min(expected[row, column], np.sqrt(np.mean(z.astype(np.float64) ** 2)))
     found = PositionDistance(tolerance).compute(features, mean, inverse_sd)
     assert np.allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("strip_values", [1, 10**6])
+def test_largest_deviation_agrees_with_numpy(strip_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest deviation of all channels from their position's mean, whichever its sign."""
+    monkeypatch.setattr(comparison, "STRIP_VALUES", strip_values)
+    random = np.random.default_rng(6)
+    features = random.normal(1.0, 2.0, (5, 11, 9)).astype(np.float32)
+    mean = random.normal(size=(5, 11, 9)).astype(np.float16)
+    inverse_sd = random.uniform(0.5, 2.0, (5, 11, 9)).astype(np.float16)
+    level = random.uniform(0.5, 2.0, 5).astype(np.float32)
+    expected = (np.abs(features / level[:, None, None] - mean) * inverse_sd).max(axis=0)
+    assert np.allclose(LargestDeviation().compute(features, level, mean, inverse_sd), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("strip_values", [1, 10**6])

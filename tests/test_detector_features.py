@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from inspector.detector.contrast_bank import build_contrast_bank
 from inspector.detector.features import (
     CELL_PX,
     MARGIN_PX,
@@ -19,7 +20,7 @@ from inspector.detector.features import (
 from inspector.detector.surface_bank import build_surface_bank
 from tests.part_images import paint_board
 
-BANKS = {"part": build_part_bank, "surface": build_surface_bank}
+BANKS = {"part": build_part_bank, "surface": build_surface_bank, "contrast": build_contrast_bank}
 
 
 @pytest.mark.parametrize("name", BANKS)
@@ -75,3 +76,16 @@ def test_the_whitened_bank_equals_whitening_afterwards() -> None:
     padded = pad_to_cells(paint_board(3))
     expected = whitening.apply(FeatureBank(build_part_bank()).compute(padded))
     assert np.allclose(FeatureBank(build_part_bank(whitening)).compute(padded), expected, atol=1e-3)
+
+
+def test_a_mark_stands_out_alike_in_sun_and_shadow() -> None:
+    """Half of the light is taken from a spot: its contrast is the same at grey level 200 and at 60."""
+    bank = FeatureBank(build_contrast_bank())
+    answers = []
+    for level in (60.0, 200.0):
+        grey = np.full((120, 160, 3), level, np.float32)
+        grey[52:60, 72:80] *= 0.5
+        answers.append(bank.compute(pad_to_cells(grey.astype(np.uint8))))
+    assert np.allclose(answers[0].max(axis=(1, 2)), answers[1].max(axis=(1, 2)), rtol=0.15, atol=1e-3)
+    assert answers[1][:14].max() > 0.1
+    assert answers[1][:, :8].max() < 1e-3 and answers[1][14:].max() < 1e-3

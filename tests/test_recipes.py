@@ -28,7 +28,7 @@ from inspector.images import sha256_hex
 from inspector.records import RecipeRef, Scoring
 from tests.small_line import HEIGHT_PX, RECIPE, WIDTH_PX, draw_part, teach
 
-FILES = ("arrays.npz", "features.onnx", "golden.png", "manifest.json")
+FILES = ("arrays.npz", "contrast.onnx", "features.onnx", "golden.png", "manifest.json")
 BAD_NAMES = ("", "../plate", "a/b", "/etc", "..", ".new-x", "Plate", "plate\n", "plate\0", "p" * 33, "plätte")
 BAD_REFERENCES = (*BAD_NAMES, "plate@", "plate@0", "plate@-1", "plate@1.0", "plate@01", "plate@../1", "@1", "plate@1@1")
 
@@ -68,6 +68,7 @@ def content_of(recipe: Recipe, name: str = RECIPE) -> RecipeContent:
         frame_size=recipe.frame_size,
         arrays=recipe.arrays,
         graph=recipe.graph,
+        contrast_graph=recipe.contrast_graph,
         golden=recipe.golden,
         images=recipe.manifest.images,
         thresholds=recipe.thresholds,
@@ -124,7 +125,7 @@ def test_what_is_stored_is_what_comes_back(taught: Path, recipe: Recipe) -> None
 
 
 def test_saved_files_are_read_only_and_nothing_else_is_left(taught: Path) -> None:
-    """A version is exactly its four files, none writable by anybody; no temporary folder stays behind."""
+    """A version is exactly its five files, none writable by anybody; no temporary folder stays behind."""
     folder = taught / "recipes" / RECIPE / "1"
     assert sorted(item.name for item in folder.iterdir()) == sorted(FILES)
     assert {stat.S_IMODE(item.stat().st_mode) for item in folder.iterdir()} == {0o444}
@@ -213,7 +214,7 @@ def test_a_manifest_that_is_none(data_dir: Path, folder: Path, content: bytes) -
         ("files", {"../../secret": "0" * 64}),
         ("files", {}),
         ("mode", "unknown"),
-        ("format_version", 2),
+        ("format_version", "two"),
         ("surplus", 1),
     ],
 )
@@ -294,10 +295,20 @@ def test_missing_arrays_are_named(data_dir: Path, folder: Path, recipe: Recipe) 
         RecipeStore(data_dir).load(f"{RECIPE}@1", require_released=False).scorer()
 
 
-def test_a_graph_that_is_none(data_dir: Path, folder: Path) -> None:
-    """A features file that is no compiled graph is a tampered recipe, not a crash of the runtime."""
-    forge(folder, "features.onnx", b"no graph")
-    with pytest.raises(RecipeTamperedError, match=r"features\.onnx"):
+def test_a_recipe_in_an_older_format_says_what_to_do(data_dir: Path, folder: Path) -> None:
+    """Not "tampered": the manifest is whole, only older than this software."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    overwrite(folder / "manifest.json", json.dumps(manifest | {"format_version": 1}).encode())
+    (folder.parent / "released.json").unlink(missing_ok=True)
+    with pytest.raises(RecipeError, match=r"is in recipe format 1, this version reads 2: fit it again"):
+        RecipeStore(data_dir).load(f"{RECIPE}@1", require_released=False)
+
+
+@pytest.mark.parametrize("name", ["features.onnx", "contrast.onnx"])
+def test_a_graph_that_is_none(data_dir: Path, folder: Path, name: str) -> None:
+    """A file that is no compiled graph is a tampered recipe, not a crash of the runtime."""
+    forge(folder, name, b"no graph")
+    with pytest.raises(RecipeTamperedError, match="is not a graph of ours"):
         RecipeStore(data_dir).load(f"{RECIPE}@1", require_released=False).scorer()
 
 

@@ -15,6 +15,7 @@ NG_FALSE_ALARM_RATE = 0.001
 ODD_P_VALUE = 0.02
 LARGEST_ODD_SHARE = 0.1
 FEWEST_FOR_ODD = 8
+FEWEST_ABOVE = 5
 CONFIDENCE = 0.95
 SMALLEST_UNIT = 0.25
 """In standard deviations: only good images that are all the same come near it."""
@@ -42,9 +43,10 @@ def calibrate(scores: list[float], false_alarm_target: float, real_images: int) 
 
     With images enough for the target, the review threshold is the conformal one (Vovk et al. 2005): the order
     statistic of the held-out scores that keeps the promise for the next good part. With fewer it is where the tail
-    leaves `false_alarm_target`. The NG threshold is where the tail leaves `NG_FALSE_ALARM_RATE` (a tenth of the
-    target when that is less). `real_images` is how many independent good images stand behind the scores: fewer
-    than the scores when copies were made of too few images.
+    leaves `false_alarm_target`; while fewer than `FEWEST_ABOVE` good images lie above the conformal one, a single
+    image sets it, and the tail's answer is taken when that is lower. The NG threshold is where the tail leaves
+    `NG_FALSE_ALARM_RATE` (a tenth of the target when that is less). `real_images` is how many independent good
+    images stand behind the scores: fewer than the scores when copies were made of too few images.
     """
     values = np.asarray(scores, np.float64)
     odd = find_odd(values)
@@ -54,10 +56,10 @@ def calibrate(scores: list[float], false_alarm_target: float, real_images: int) 
     slope *= 1.0 + 2.0 / max(1, real_images)
     ng_rate = min(NG_FALSE_ALARM_RATE, false_alarm_target / 10)
     rank = math.ceil((len(kept) + 1) * (1.0 - false_alarm_target) - 1e-9)
+    review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
     if real_images == len(scores) and rank <= len(kept):
-        review = math.nextafter(float(np.sort(kept)[rank - 1]), math.inf)
-    else:
-        review = middle + slope * math.log(0.5 / min(0.5, false_alarm_target))
+        conformal = math.nextafter(float(np.sort(kept)[rank - 1]), math.inf)
+        review = conformal if len(kept) - rank >= FEWEST_ABOVE else min(conformal, review)
     review = max(review, LOWEST_REVIEW)
     ng = max(review * LEAST_STEP_TO_NG, middle + slope * math.log(0.5 / ng_rate))
     alarms = int((kept >= review).sum())

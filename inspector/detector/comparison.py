@@ -45,6 +45,30 @@ class PositionDistance:
         return np.asarray(np.concatenate(strips), np.float32)
 
 
+class LargestDeviation:
+    """The largest of all channels' deviations from the mean of their position, in standard deviations. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._session = open_session(_largest_deviation_graph())
+
+    def compute(self, features: Cells, level: Cells, mean: HalfCells, inverse_sd: HalfCells) -> Cells:
+        """(h, w) float32: the largest over C of |features / level - mean| * inverse_sd, all (C, h, w), `level` (C,)."""
+        channels, height, width = features.shape
+        rows = max(1, STRIP_VALUES // (channels * width))
+        inverse = (1.0 / level).astype(np.float32)[:, None, None]
+        strips = []
+        for top in range(0, height, rows):
+            band = np.s_[:, top : top + rows]
+            inputs = {
+                "features": np.ascontiguousarray(features[band]),
+                "inverse_level": inverse,
+                "mean": np.ascontiguousarray(mean[band]),
+                "inverse_sd": np.ascontiguousarray(inverse_sd[band]),
+            }
+            strips.append(self._session.run(None, inputs)[0])
+        return np.asarray(np.concatenate(strips), np.float32)
+
+
 class LargestZ:
     """The largest of all filters' z-scores. Thread-safe."""
 
@@ -94,6 +118,24 @@ def _distance_graph(tolerance: int) -> bytes:
     graph.add("Sqrt", ["least"], "distance")
     inputs = [_cells("features"), _cells("mean", TensorProto.FLOAT16), _cells("inverse_sd", TensorProto.FLOAT16)]
     return graph.model("position_distance", inputs, _plane("distance"))
+
+
+def _largest_deviation_graph() -> bytes:
+    graph = GraphBuilder()
+    for name in ("mean", "inverse_sd"):
+        graph.add("Cast", [name], f"{name}_32", to=TensorProto.FLOAT)
+    graph.add("Mul", ["features", "inverse_level"], "levelled")
+    graph.add("Sub", ["levelled", "mean_32"], "difference")
+    graph.add("Mul", ["difference", "inverse_sd_32"], "z")
+    graph.add("Abs", ["z"], "deviation")
+    graph.add("ReduceMax", ["deviation"], "largest", axes=[0], keepdims=0)
+    inputs = [
+        _cells("features"),
+        helper.make_tensor_value_info("inverse_level", TensorProto.FLOAT, ["channels", 1, 1]),
+        _cells("mean", TensorProto.FLOAT16),
+        _cells("inverse_sd", TensorProto.FLOAT16),
+    ]
+    return graph.model("largest_deviation", inputs, _plane("largest"))
 
 
 def _largest_z_graph(limit: float) -> bytes:

@@ -131,7 +131,7 @@ class FeatureBank:
         try:
             self._session = open_session(model, threads)
         except BAD_GRAPH as error:
-            raise RecipeTamperedError(f"features.onnx is not a graph of ours: {error}") from error
+            raise RecipeTamperedError(f"a feature bank is not a graph of ours: {error}") from error
 
     def compute(self, padded: BgrImage) -> NDArray[np.float32]:
         """(C, H / 4, W / 4) float32 of (H + 2 * MARGIN_PX, W + 2 * MARGIN_PX, 3) uint8."""

@@ -12,6 +12,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
 
+FORMAT_VERSION: Literal[2] = 2
+"""2: located recipes compare contrasts beside energies."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -55,6 +59,7 @@ class PartSettings(_Section):
     reference_scale: float = Field(gt=0, le=1)
     light_limits: tuple[float, float]
     screen: LevelSettings
+    contrast: LevelSettings
     close: LevelSettings | None
 
 
@@ -71,7 +76,7 @@ class SurfaceSettings(_Section):
 class Manifest(_Section):
     """`manifest.json` of a recipe version."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = FORMAT_VERSION
     name: str = Field(pattern=ID_PATTERN)
     version: int = Field(ge=1)
     created_utc: str = Field(max_length=40)

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
-from inspector.detector.comparison import Cells, HalfCells, PositionDistance
+from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
+from inspector.detector.contrast_bank import build_contrast_bank
 from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
+from inspector.detector.levels import image_level
 from inspector.detector.light import light_limits, mean_level
 from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
 from inspector.detector.part_scorer import (
@@ -19,8 +21,8 @@ from inspector.detector.part_scorer import (
     PartModel,
     RegisteredFrame,
     close_features,
+    lay_screen,
     register_halved,
-    screen_features,
     seen_cells,
 )
 from inspector.detector.screen import (
@@ -47,7 +49,8 @@ from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import BgrImage
 
 TOLERANCE_CELLS = 1
-SCREEN_SMOOTH_CELLS = 5
+SCREEN_SMOOTH_CELLS = 3
+CONTRAST_SMOOTH_CELLS = 5
 CLOSE_SMOOTH_CELLS = 3
 LOWEST_CONFIDENCE = 0.3
 SMALLEST_SPREAD = 1e-3
@@ -62,6 +65,7 @@ class LearnedPart:
 
     model: PartModel
     graph: bytes
+    contrast_graph: bytes
     calibration: Calibration
     golden: int
     held_out_scores: tuple[float, ...]
@@ -96,7 +100,11 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
     judged = [part & seen_cells(frame.registration.matrix, window, ratio, frame_size) for frame in frames]
     features, whitening = _whitened_features(frames, window, part, ratio, progress)
     graph = build_part_bank(whitening)
-    screen, held_out = _learn_screen(features, judged, part)
+    contrast_graph = build_contrast_bank()
+    contrasts = _contrasts(FeatureBank(contrast_graph), frames, window, ratio)
+    screen, energy_maps = _learn_screen(features, judged, part)
+    contrast, contrast_maps = learn_contrast(contrasts, judged, part)
+    held_out = [np.maximum(energy, other) for energy, other in zip(energy_maps, contrast_maps, strict=True)]
     close = None
     if ratio > 1:
         close = _learn_close(images, FeatureBank(graph), frames, (window, ratio), judged, held_out, progress)
@@ -110,12 +118,13 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
         part=part,
         tolerance=TOLERANCE_CELLS,
         screen=screen,
+        contrast=contrast,
         close=close,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         light_limits=light_limits([mean_level(small) for small in halved]),
         thresholds=calibration.thresholds,
     )
-    return LearnedPart(model, graph, calibration, golden, tuple(scores))
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores))
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:
@@ -185,7 +194,7 @@ def _whitened_features(
     bank = FeatureBank(build_part_bank())
     raw: list[HalfCells] = []
     for index, frame in enumerate(frames):
-        raw.append(screen_features(bank, frame, window, ratio).astype(np.float16))
+        raw.append(bank.compute(lay_screen(frame, window, ratio)).astype(np.float16))
         progress("features", (index + 1) / len(frames))
     mean = np.stack(
         [np.mean([image[channel] for image in raw], axis=0, dtype=np.float32) for channel in range(len(raw[0]))]
@@ -221,6 +230,34 @@ def _learn_screen(features: list[HalfCells], judged: list[Mask], part: Mask) -> 
     return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [
         np.asarray(image / np.float32(unit), np.float32) for image in held_out
     ]
+
+
+def _contrasts(bank: FeatureBank, frames: list[RegisteredFrame], window: Tile, ratio: int) -> list[HalfCells]:
+    """Contrasts of each good image at screen scale, in units of their mean over the image."""
+    found = []
+    for frame in frames:
+        contrasts = bank.compute(lay_screen(frame, window, ratio))
+        found.append((contrasts / image_level(contrasts)[:, None, None]).astype(np.float16))
+    return found
+
+
+def learn_contrast(contrasts: list[HalfCells], judged: list[Mask], part: Mask) -> tuple[PartLevel, list[Cells]]:
+    """The contrast level, and each image's map scored without itself, in units of the level."""
+    sums = MomentSums(contrasts[0].shape)
+    for image in contrasts:
+        sums.add(image.astype(np.float32))
+    usual = sums.usual_variance(part)
+    largest = LargestDeviation()
+    no_level = np.ones(len(contrasts[0]), np.float32)
+    held_out = []
+    for image, mask in zip(contrasts, judged, strict=True):
+        cells = image.astype(np.float32)
+        others = sums.without(cells, usual)
+        deviation = smooth(largest.compute(cells, no_level, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
+        held_out.append(np.where(mask, deviation, np.float32(0.0)))
+    unit = score_unit([float(image.max()) for image in held_out])
+    level = PartLevel(sums.statistics(usual), CONTRAST_SMOOTH_CELLS, unit)
+    return level, [np.asarray(image / np.float32(unit), np.float32) for image in held_out]
 
 
 def _learn_close(

@@ -1,8 +1,9 @@
 """The scorer of located parts: register, screen the whole part, look closer where it is suspicious.
 
 The unit of every score is "times the usual good part": each level's distance (root mean square z of the whitened
-features) is divided by what the worst place of a median good image shows at that level, so 1.0 is an
-ordinary good part whatever the level, and image score, map and thresholds compare directly.
+features, or the largest deviation of a contrast) is divided by what the worst place of a median good image shows at
+that level, so 1.0 is an ordinary good part whatever the level, and image score, map and thresholds compare directly.
+The screen takes the larger of energies and contrasts: each finds what the other averages away.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from inspector.detector.comparison import Cells, PositionDistance
+from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
+from inspector.detector.levels import image_level
 from inspector.detector.light import describe_light, mean_level
 from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
@@ -46,8 +48,9 @@ class PartModel:
     """Everything learned about a located part.
 
     `ratio` is frame pixels per screen pixel. `window` is the bounding box of the part in screen cells and `part`
-    (window.rows, window.columns) bool the cells in it where the part is judged. The statistics of `screen` have
-    one cell for each cell of the window, those of `close` ratio x ratio; `close` is None for a ratio of 1.
+    (window.rows, window.columns) bool the cells in it where the part is judged. The statistics of `screen` and
+    `contrast` have one cell for each cell of the window, those of `close` ratio x ratio; `close` is None for a
+    ratio of 1.
     """
 
     frame_size: tuple[int, int]
@@ -57,6 +60,7 @@ class PartModel:
     part: Mask
     tolerance: int
     screen: PartLevel
+    contrast: PartLevel
     close: PartLevel | None
     confidence_limit: float
     light_limits: tuple[float, float]
@@ -76,9 +80,11 @@ class RegisteredFrame:
 class PartScorer:
     """`Scorer` of a located part. Thread-safe: nothing is kept between frames."""
 
-    def __init__(self, model: PartModel, bank: FeatureBank) -> None:
+    def __init__(self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank) -> None:
         self._model = model
         self._bank = bank
+        self._contrast_bank = contrast_bank
+        self._largest = LargestDeviation()
         comparison = PositionDistance(model.tolerance)
         self._screen = PositionModel(model.screen.statistics, comparison)
         self._close = PositionModel(model.close.statistics, comparison) if model.close else None
@@ -104,9 +110,11 @@ class PartScorer:
 
     def _screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
         model = self._model
-        features = screen_features(self._bank, frame, model.window, model.ratio)
-        distance = smooth(self._screen.distance(features, 0, 0), model.screen.smooth_cells)
-        return np.where(judged, distance / np.float32(model.screen.unit), np.float32(0.0))
+        laid = lay_screen(frame, model.window, model.ratio)
+        distance = smooth(self._screen.distance(self._bank.compute(laid), 0, 0), model.screen.smooth_cells)
+        deviation = contrast_deviation(self._largest, self._contrast_bank.compute(laid), model.contrast.statistics)
+        contrast = smooth(deviation, model.contrast.smooth_cells) / np.float32(model.contrast.unit)
+        return np.where(judged, np.maximum(distance / np.float32(model.screen.unit), contrast), np.float32(0.0))
 
     def _look_closer(
         self, frame: RegisteredFrame, judged: Mask, scores: Cells, close: PartLevel, positions: PositionModel
@@ -175,22 +183,25 @@ def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, 
     return np.asarray(corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:], np.bool_)
 
 
-def screen_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, ratio: int) -> Cells:
-    """Features of the whole part at screen scale in the reference's pose: (C, window.rows, window.columns)."""
-    return _registered_features(bank, frame.halved, frame.halving, frame.registration.matrix, window, ratio)
+def lay_screen(frame: RegisteredFrame, window: Tile, ratio: int) -> BgrImage:
+    """The whole part at screen scale in the reference's pose, with the banks' margin."""
+    return _lay_tile(frame.halved, frame.halving, frame.registration.matrix, window, ratio)
+
+
+def contrast_deviation(largest: LargestDeviation, contrasts: Cells, statistics: PartStatistics) -> Cells:
+    """(h, w) largest deviation of (C, h, w) contrasts, each in units of its own mean over the part."""
+    return largest.compute(contrasts, image_level(contrasts), statistics.mean, statistics.inverse_sd)
 
 
 def close_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, tile: Tile, ratio: int) -> Cells:
     """Full-resolution features of a tile of the window: (C, tile.rows * ratio, tile.columns * ratio)."""
     row, column = (window.row + tile.row) * ratio, (window.column + tile.column) * ratio
     fine = Tile(row, column, tile.rows * ratio, tile.columns * ratio)
-    return _registered_features(bank, frame.pixels, 1, frame.registration.matrix, fine, 1)
+    return bank.compute(_lay_tile(frame.pixels, 1, frame.registration.matrix, fine, 1))
 
 
-def _registered_features(
-    bank: FeatureBank, source: BgrImage, source_scale: int, matrix: Matrix, tile: Tile, scale: int
-) -> Cells:
-    """Features of a tile of cells in the reference's pose.
+def _lay_tile(source: BgrImage, source_scale: int, matrix: Matrix, tile: Tile, scale: int) -> BgrImage:
+    """A tile of cells in the reference's pose, with the banks' margin.
 
     `source_scale` is frame pixels per source pixel, `scale` frame pixels per pixel of the tile, `matrix` maps
     reference to frame at full resolution.
@@ -201,4 +212,4 @@ def _registered_features(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     sampled = compose(invert(scaling(source_scale)), from_tile)
     laid = cv2.warpAffine(source, sampled, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return bank.compute(np.asarray(laid, np.uint8))
+    return np.asarray(laid, np.uint8)

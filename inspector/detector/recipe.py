@@ -35,6 +35,7 @@ class Recipe:
     golden: BgrImage
     arrays: Arrays
     graph: bytes
+    contrast_graph: bytes | None
 
     @property
     def mode(self) -> str:
@@ -56,7 +57,10 @@ class Recipe:
         bank = FeatureBank(self.graph, threads)
         if isinstance(self.manifest.settings, SurfaceSettings):
             return SurfaceScorer(unpack_surface(self.manifest, self.arrays), bank)
-        return PartScorer(unpack_part(self.manifest, self.arrays), bank)
+        if self.contrast_graph is None:
+            raise RecipeTamperedError(f"{self.ref}: the graph of the contrasts is missing")
+        contrast_bank = FeatureBank(self.contrast_graph, threads)
+        return PartScorer(unpack_part(self.manifest, self.arrays), bank, contrast_bank)
 
 
 def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
@@ -70,6 +74,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         reference_scale=model.reference.scale,
         light_limits=model.light_limits,
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
+        contrast=LevelSettings(smooth_cells=model.contrast.smooth_cells, unit=model.contrast.unit),
         close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
     )
     arrays: Arrays = {
@@ -79,6 +84,8 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         "part": model.part,
         "screen_mean": model.screen.statistics.mean,
         "screen_inverse_sd": model.screen.statistics.inverse_sd,
+        "contrast_mean": model.contrast.statistics.mean,
+        "contrast_inverse_sd": model.contrast.statistics.inverse_sd,
     }
     if model.close:
         arrays["close_mean"] = model.close.statistics.mean
@@ -107,6 +114,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             part=arrays["part"],
             tolerance=settings.tolerance,
             screen=_level(settings.screen, arrays, "screen"),
+            contrast=_level(settings.contrast, arrays, "contrast"),
             close=_level(settings.close, arrays, "close") if settings.close else None,
             confidence_limit=settings.confidence_limit,
             light_limits=settings.light_limits,

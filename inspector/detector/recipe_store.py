@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from inspector import __version__
 from inspector.clock import to_rfc3339, utc_now_us
 from inspector.config import ID_PATTERN, RECIPE_REF_PATTERN
 from inspector.detector.manifest import (
+    FORMAT_VERSION,
     Manifest,
     ManifestThresholds,
     PartSettings,
@@ -52,6 +54,7 @@ MANIFEST = "manifest.json"
 RELEASES = "released.json"
 LARGEST_PNG_BYTES = 4_000_000
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
+CONTRAST = "contrast.onnx"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -64,6 +67,7 @@ class RecipeContent:
     frame_size: tuple[int, int] | None
     arrays: Arrays
     graph: bytes
+    contrast_graph: bytes | None
     golden: BgrImage
     images: tuple[TaughtImage, ...]
     thresholds: Thresholds
@@ -163,7 +167,9 @@ class RecipeStore:
         except ImageError as error:
             raise RecipeTamperedError(f"{ref}: {manifest.golden}: {error}") from error
         ref = RecipeRef(ref.name, ref.version, sha256_hex(content))
-        return Recipe(ref, manifest, golden, decode_arrays(files["arrays.npz"]), files["features.onnx"])
+        return Recipe(
+            ref, manifest, golden, decode_arrays(files["arrays.npz"]), files["features.onnx"], files.get(CONTRAST)
+        )
 
     def _existing(self, name: str) -> list[int]:
         folder = self._root / name
@@ -214,6 +220,8 @@ def _check_name(name: str) -> None:
 def _write_version(folder: Path, content: RecipeContent, version: int) -> bytes:
     golden_name, golden = _encode_golden(content.golden)
     files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
+    if content.contrast_graph is not None:
+        files[CONTRAST] = content.contrast_graph
     manifest = Manifest(
         name=content.name,
         version=version,
@@ -248,15 +256,27 @@ def _encode_golden(pixels: BgrImage) -> tuple[str, bytes]:
 
 
 def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
+    check_format(content, ref)
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} is not a manifest: {_first(error)}") from error
     if (manifest.name, manifest.version) != (ref.name, ref.version):
         raise RecipeTamperedError(f"{ref}: {MANIFEST} belongs to {manifest.name}@{manifest.version}")
-    if set(manifest.files) != {"arrays.npz", "features.onnx", manifest.golden}:
+    expected = {"arrays.npz", "features.onnx", manifest.golden} | ({CONTRAST} if manifest.mode == "located" else set())
+    if set(manifest.files) != expected:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
+
+
+def check_format(content: bytes, ref: RecipeRef) -> None:
+    """Raise `RecipeError` for a manifest in the format of another version of this software."""
+    try:
+        found = json.loads(content)["format_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if isinstance(found, int) and found != FORMAT_VERSION:
+        raise RecipeError(f"{ref} is in recipe format {found}, this version reads {FORMAT_VERSION}: fit it again")
 
 
 def _read_listed_files(folder: Path, manifest: Manifest, ref: RecipeRef) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from inspector.detector.comparison import Cells, LargestZ
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
+from inspector.detector.levels import image_level
 from inspector.detector.light import describe_light, mean_level
 from inspector.detector.regions import find_detections
 from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, halve, merge_tile, tile_cells
@@ -20,7 +21,6 @@ from inspector.detector.surface_model import (
     BorderMaps,
     SurfaceStatistics,
     calibrated,
-    image_level,
     spread_over,
     spread_over_window,
 )
