@@ -115,6 +115,18 @@ def test_too_little_or_too_much_light_is_odd(board: tuple[FitReport, Recipe]) ->
         assert any(text.startswith("mean level") for text in scoring.oddities) is odd
 
 
+def test_a_frame_out_of_focus_is_odd(board: tuple[FitReport, Recipe]) -> None:
+    """A blurred frame goes to review with the reason, whatever its score; an empty station too; a sharp one not."""
+    scorer = board[1].scorer()
+    frame = paint_board(3)
+    assert not any(text.startswith("sharpness") for text in scorer.score_frame(frame).oddities)
+    blurred = scorer.score_frame(np.asarray(cv2.GaussianBlur(frame, (0, 0), 3.0), np.uint8))
+    assert any("out of focus" in text for text in blurred.oddities)
+    assert _verdict(board[1], blurred) is VerdictKind.REVIEW
+    empty = scorer.score_frame(np.full_like(frame, 90))
+    assert empty.oddities and _verdict(board[1], empty) is VerdictKind.REVIEW
+
+
 def test_the_map_covers_the_frame(board: tuple[FitReport, Recipe], large: Recipe) -> None:
     """Cells times their size reach the frame's edges, at full and at reduced scale."""
     for recipe, frame in ((board[1], paint_board(1)), (large, _large_board(1))):

@@ -17,7 +17,7 @@ from typing import Any
 
 INSPECTOR = Path(sys.executable).with_name("inspector")
 HEAD = (
-    "| data set | good images | fit s | test images | image AUROC | image AP | F1 max | pixel AUROC | AUPRO | "
+    "| data set | good images | fit s | test images | image AUROC | image AP | F1 max | pixel AUROC | pixel AP | AUPRO | "
     "false alarms | misses | p50 ms | p95 ms |"
 )
 
@@ -33,7 +33,7 @@ def call_inspector(*arguments: str | Path) -> dict[str, Any]:
 
 def describe(name: str, fitted: dict[str, Any], measured: dict[str, Any]) -> str:
     """One row of the table."""
-    shares = [measured[key] for key in ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "aupro")]
+    shares = [measured[key] for key in ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "aupro")]
     rates = [measured[key] for key in ("false_alarm_rate", "miss_rate")]
     latency = measured["latency_ms"]
     cells = [

@@ -47,6 +47,13 @@ class LevelSettings(_Section):
     unit: float = Field(gt=0)
 
 
+class ExperienceSettings(_Section):
+    """(lowest, highest) mean level and sharpness of a frame that is not odd."""
+
+    level: tuple[float, float]
+    sharpness: tuple[float, float]
+
+
 class PartSettings(_Section):
     """Numbers of a located recipe that are not arrays."""
 
@@ -57,7 +64,7 @@ class PartSettings(_Section):
     confidence_limit: float = Field(ge=0, le=1)
     motion: Literal["shift", "rigid", "affine"]
     reference_scale: float = Field(gt=0, le=1)
-    light_limits: tuple[float, float]
+    experience: ExperienceSettings
     screen: LevelSettings
     contrast: LevelSettings
     close: LevelSettings | None
@@ -68,7 +75,7 @@ class SurfaceSettings(_Section):
 
     kind: Literal["surface"] = "surface"
     ratio: int = Field(ge=1, le=64)
-    light_limits: tuple[float, float]
+    experience: ExperienceSettings
     screen: LevelSettings
     close: LevelSettings | None
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from inspector.detector.calibration import Calibration, calibrate, score_unit
 from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
 from inspector.detector.contrast_bank import build_contrast_bank
+from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.levels import image_level
-from inspector.detector.light import light_limits, mean_level
 from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
 from inspector.detector.part_scorer import (
     PartLevel,
@@ -121,7 +121,7 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
         contrast=contrast,
         close=close,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
-        light_limits=light_limits([mean_level(small) for small in halved]),
+        experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
     )
     return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores))

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
+from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
 from inspector.detector.levels import image_level
-from inspector.detector.light import describe_light, mean_level
 from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
 from inspector.detector.screen import (
@@ -63,7 +63,7 @@ class PartModel:
     contrast: PartLevel
     close: PartLevel | None
     confidence_limit: float
-    light_limits: tuple[float, float]
+    experience: Experience
     thresholds: Thresholds
 
 
@@ -135,7 +135,7 @@ class PartScorer:
         corner = np.array([[1.0, 0.0, window.column * cell_px], [0.0, 1.0, window.row * cell_px]])
         matrix = compose(frame.registration.matrix, corner)
         confidence = frame.registration.confidence
-        oddities = describe_light(mean_level(frame.halved), model.light_limits)
+        oddities = describe_oddities(look_at(frame.halved), model.experience)
         if confidence < model.confidence_limit:
             oddities += (f"registration confidence {confidence:.2f} below {model.confidence_limit:.2f}",)
         return Scoring(

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.detector.experience import Experience
 from inspector.detector.features import FeatureBank
-from inspector.detector.manifest import LevelSettings, Manifest, PartSettings, SurfaceSettings
+from inspector.detector.manifest import ExperienceSettings, LevelSettings, Manifest, PartSettings, SurfaceSettings
 from inspector.detector.part_model import PartStatistics
 from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
 from inspector.detector.scorer import Scorer
@@ -72,7 +73,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         confidence_limit=model.confidence_limit,
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
         reference_scale=model.reference.scale,
-        light_limits=model.light_limits,
+        experience=ExperienceSettings(level=model.experience.level, sharpness=model.experience.sharpness),
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
         contrast=LevelSettings(smooth_cells=model.contrast.smooth_cells, unit=model.contrast.unit),
         close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
@@ -117,7 +118,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             contrast=_level(settings.contrast, arrays, "contrast"),
             close=_level(settings.close, arrays, "close") if settings.close else None,
             confidence_limit=settings.confidence_limit,
-            light_limits=settings.light_limits,
+            experience=Experience(settings.experience.level, settings.experience.sharpness),
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
         )
     except KeyError as error:
@@ -133,7 +134,7 @@ def pack_surface(model: SurfaceModel) -> tuple[SurfaceSettings, Arrays]:
     """The numbers and the arrays of a surface model."""
     settings = SurfaceSettings(
         ratio=model.ratio,
-        light_limits=model.light_limits,
+        experience=ExperienceSettings(level=model.experience.level, sharpness=model.experience.sharpness),
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
         close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
     )
@@ -156,7 +157,7 @@ def unpack_surface(manifest: Manifest, arrays: Arrays) -> SurfaceModel:
             screen=_surface_level(settings.screen, arrays, "screen"),
             close=_surface_level(settings.close, arrays, "close") if settings.close else None,
             close_level_ratio=arrays["close_level_ratio"],
-            light_limits=settings.light_limits,
+            experience=Experience(settings.experience.level, settings.experience.sharpness),
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
         )
     except KeyError as error:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
 from inspector.detector.comparison import Cells, LargestZ
+from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import FeatureBank, pad_to_cells
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.levels import image_level
-from inspector.detector.light import light_limits, mean_level
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -64,11 +64,11 @@ def learn_surface(
     graph = build_surface_bank()
     bank = FeatureBank(graph)
     ratio = _common_ratio(images)
-    features, light = [], []
+    features, looks = [], []
     for index in range(len(images)):
         screen = halve(images.read(index), ratio)
         features.append(bank.compute(pad_to_cells(screen)).astype(np.float16))
-        light.append(mean_level(screen))
+        looks.append(look_at(screen))
         progress("features", (index + 1) / len(images))
     levels = [image_level(image.astype(np.float32)) for image in features]
     folds = [index * FOLDS // len(features) for index in range(len(features))]
@@ -79,7 +79,7 @@ def learn_surface(
         close, level_ratio = _learn_close(images, bank, ratio, levels, held_out, progress)
     scores = [float(image.max()) for image in held_out]
     calibration = calibrate(scores, false_alarm_target, real_images)
-    model = SurfaceModel(ratio, coarse, close, level_ratio, light_limits(light), calibration.thresholds)
+    model = SurfaceModel(ratio, coarse, close, level_ratio, learn_experience(looks), calibration.thresholds)
     return LearnedSurface(model, graph, calibration, golden, tuple(scores))
 
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from inspector.detector.comparison import Cells, LargestZ
+from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
 from inspector.detector.levels import image_level
-from inspector.detector.light import describe_light, mean_level
 from inspector.detector.regions import find_detections
 from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, halve, merge_tile, tile_cells
 from inspector.detector.surface_model import (
@@ -51,7 +51,7 @@ class SurfaceModel:
     screen: SurfaceLevel
     close: SurfaceLevel | None
     close_level_ratio: Cells
-    light_limits: tuple[float, float]
+    experience: Experience
     thresholds: Thresholds
 
 
@@ -94,7 +94,7 @@ class SurfaceScorer:
             score=float(scores.max()),
             anomaly_map=AnomalyMap(scores, cell_px),
             detections=find_detections(scores, model.thresholds.review, cell_px, None, size),
-            oddities=describe_light(mean_level(screen), model.light_limits),
+            oddities=describe_oddities(look_at(screen), model.experience),
         )
 
     def _look_closer(self, pixels: BgrImage, scores: Cells, close: SurfaceLevel, level: Cells) -> Cells:
