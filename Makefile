@@ -13,7 +13,7 @@ DATA ?=
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench line-trial crash-trial accuracy real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial accuracy real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +45,9 @@ lint: venv ## style, types, import direction
 
 bench: venv ## throughput and latency on this machine
 	$(BIN)/inspector bench
+
+peer-bench: venv ## one 4K frame here and with the nets of the field, as ratios (some minutes, 10 GB of memory)
+	$(BIN)/python -m tools.peer_bench
 
 line-trial: venv debian-packages ## SECONDS=60: the whole service at 4K: evidence latency, memory, delivery rate
 	$(BIN)/python -m tests.line_trial --seconds $(SECONDS)

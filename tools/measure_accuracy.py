@@ -17,8 +17,8 @@ from typing import Any
 
 INSPECTOR = Path(sys.executable).with_name("inspector")
 HEAD = (
-    "| data set | good images | fit s | test images | image AUROC | image AP | F1 max | pixel AUROC | pixel AP | AUPRO | "
-    "false alarms | misses | p50 ms | p95 ms |"
+    "| data set | good images | fit s | test images | image AUROC | image AP | F1 max | pixel AUROC | pixel AP | "
+    "AUPRO | false alarms | misses | p50 ms | p95 ms |"
 )
 
 
