@@ -170,7 +170,11 @@ def register_halved(reference: Reference, pixels: BgrImage, halved: BgrImage, ha
 
 
 def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, int]) -> Mask:
-    """(rows, columns) bool: which cells of a window of the reference lie in the frame, but for a pixel or two."""
+    """(rows, columns) bool: which cells of a window of the reference lie in the frame with their neighbours.
+
+    But for a pixel or two. A part that reaches over the frame's edge further than the reference's did ends in its own
+    mirror image there, and the cells next to it would be compared with what is not the part.
+    """
     cell = CELL_PX * ratio
     ys = (np.arange(window.rows + 1) + window.row) * cell - 0.5
     xs = (np.arange(window.columns + 1) + window.column) * cell - 0.5
@@ -180,7 +184,8 @@ def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, 
         limit = -(-frame_size[axis] // cell) * cell
         place = matrix[axis, 0] * xs[None, :] + matrix[axis, 1] * ys[:, None] + matrix[axis, 2]
         corner &= (place > -0.5 - ratio) & (place < limit - 0.5 + ratio)
-    return np.asarray(corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:], np.bool_)
+    seen = corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:]
+    return np.asarray(cv2.erode(seen.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0, np.bool_)
 
 
 def lay_screen(frame: RegisteredFrame, window: Tile, ratio: int) -> BgrImage:
