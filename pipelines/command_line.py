@@ -108,6 +108,32 @@ def fit(
 
 
 @app.command()
+def calibrate(
+    name: NameArgument,
+    good: Annotated[
+        Path | None,
+        typer.Option("--good", help="Photographs that a person confirmed good and that were not used in the fit."),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target", min=0.001, max=0.499, help="Target share of good parts not called OK; default the recipe's."
+        ),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate thresholds again from parts that a person confirmed good, as a new recipe version."""
+    from pipelines.calibrate import calibrate_recipe
+
+    report = calibrate_recipe(
+        name, resolve_data_dir(data_dir), good_dir=good, false_alarm_target=target, release=release
+    ).to_json()
+    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+
+
+@app.command()
 def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Release a recipe version (NAME@3) for production; plain NAME releases the latest again."""
     from inspector.detector.recipe_store import RecipeStore
