@@ -243,6 +243,28 @@ def report(
 
 
 @app.command()
+def review(
+    inspection_id: Annotated[str, typer.Argument(help="Id of the inspection, as in its message.", show_default=False)],
+    finding: Annotated[str, typer.Argument(help="What a person found: good or defect.", show_default=False)],
+    by: Annotated[str | None, typer.Option("--by", help="Who found it; default the user of this machine.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="A sentence for the record.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML of the plant, where its MQTT topic root is not inspector/v1.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record what a person found about an inspected part; the verdict stays, the part's disposition follows."""
+    from pipelines.review import review_inspection
+
+    topic_root = load_config(config).mqtt.topic_root if config else None
+    value = review_inspection(
+        inspection_id, finding, resolve_data_dir(data_dir), reviewer=by, note=note, topic_root=topic_root
+    ).to_json()
+    answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
+
+
+@app.command()
 def bench(
     size: Annotated[str, typer.Option("--size", help="Frame size, WIDTHxHEIGHT.")] = "3840x2160",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="Length of each of the two loads.")] = 20,

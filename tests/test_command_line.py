@@ -161,6 +161,8 @@ def test_check_masks_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["fit", "x", "--good", "no-such-folder"], "DatasetError"),
         (["release", "nothing@1"], "RecipeNotFoundError"),
         (["calibrate", "nothing"], "RecipeNotFoundError"),
+        (["review", "nothing", "good"], "StoreError"),
+        (["review", "nothing", "perhaps"], "InputError"),
     ],
 )
 def test_errors_are_one_sentence(arguments: list[str], error: str, tmp_path: Path) -> None:
