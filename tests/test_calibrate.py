@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from inspector.errors import DatasetError, FitError, RecipeNotFoundError, Recipe
 from inspector.images import sha256_hex
 from inspector.records import Inspection, Purpose, RecipeRef, Thresholds, Verdict, VerdictKind
 from inspector.store.database import Database
-from inspector.store.inspections import commit_inspection
+from inspector.store.inspections import commit_inspection, count_verdicts, recent_inspections
 from inspector.store.reviews import add_disposition, add_opinion, add_review
 from pipelines.calibrate import calibrate_recipe
 from pipelines.dataset import ImageFolder
-from tests.small_line import draw_part, jpeg_part, teach
+from pipelines.review import review_inspection
+from pipelines.run_station import run_station
+from tests.small_line import STATION, draw_part, folder_camera, jpeg_part, small_plant, teach
 from tests.store_samples import NOON_US, PROVENANCE, accept, open_station
 
 OK, NG, REVIEW = VerdictKind.OK, VerdictKind.NG, VerdictKind.REVIEW
@@ -134,7 +138,8 @@ def test_the_new_version_has_the_same_files_and_says_where_it_comes_from(taught:
     report = calibrate_recipe("plate", data_dir, good_dir=taught / "fresh", false_alarm_target=0.1)
     old, new = (RecipeStore(data_dir).load(f"plate@{version}").manifest for version in (1, 2))
     assert (report.ref.version, report.from_version, report.released) == (2, 1, True)
-    assert (new.files, new.images, new.settings, new.choices) == (old.files, old.images, old.settings, old.choices)
+    assert (new.files, new.images, new.settings) == (old.files, old.images, old.settings)
+    assert new.choices == old.choices | {"promise": new.promise} and new.promise != old.promise
     record = new.calibration
     assert record is not None and old.calibration is None
     assert (record.from_database, record.from_folder, record.target) == (0, 60, 0.1)
@@ -245,6 +250,35 @@ def test_stored_scores_are_enough(line: Line, data_dir: Path) -> None:
     assert rank is not None
     assert report.calibration.thresholds.review == pytest.approx(max(1.0, kept[rank - 1]), abs=1e-9)
     assert report.calibration.interval[1] < 0.06 and report.false_alarm_target == 0.01
+
+
+def test_a_station_then_reviews_then_calibration(taught: Path, data_dir: Path, tmp_path: Path) -> None:
+    """What a station stored and a person confirmed gives the very thresholds that the photographs themselves give."""
+    incoming = tmp_path / "incoming"
+    shutil.copytree(taught / "fresh", incoming)
+    for image in sorted(incoming.iterdir())[24:]:
+        image.unlink()
+    stop, config = threading.Event(), small_plant(folder_camera(incoming))
+    station = threading.Thread(target=run_station, args=(config, data_dir, STATION, stop))
+    station.start()
+    db = Database.open(data_dir)
+    try:
+        deadline = time.monotonic() + 60
+        while count_verdicts(db, STATION).triggers < 24 or count_verdicts(db, STATION).pending:
+            assert time.monotonic() < deadline, "the station did not inspect 24 parts"
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        station.join(30)
+    for inspection in recent_inspections(db, STATION):
+        review_inspection(inspection.inspection_id, "good", data_dir, reviewer="kim")
+    db.close()
+    report = calibrate_recipe("plate@1", data_dir, release=False)
+    for file in data_dir.glob("inspector.db*"):
+        file.unlink()
+    from_files = calibrate_recipe("plate@1", data_dir, good_dir=incoming, release=False)
+    assert (len(report.confirmed.from_database), len(from_files.confirmed.from_folder)) == (24, 24)
+    assert report.calibration.thresholds == from_files.calibration.thresholds
 
 
 def test_nothing_confirmed_is_said(line: Line, data_dir: Path) -> None:

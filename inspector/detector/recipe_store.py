@@ -271,6 +271,7 @@ def _describe_calibrated(old: Manifest, version: int, calibrated: CalibratedCont
             "false_alarm_interval": calibrated.false_alarm_interval,
             "ng_false_alarm_interval": calibrated.ng_false_alarm_interval,
             "promise": calibrated.promise,
+            "choices": {**old.choices, "promise": calibrated.promise},
             "calibration": calibrated.record,
         }
     )
