@@ -118,6 +118,11 @@ def calibrate_recipe(
     old, new = recipe.thresholds.review, calibration.thresholds.review
     passed = sum(old <= score < new for score in confirmed.defect_scores)
     notes = confirmed.notes
+    if odd:
+        notes += (
+            f"{len(odd)} parts score like no other good part and set no threshold: look at them; if they are good, "
+            "more parts alarm than the target says, as the interval shows",
+        )
     if passed:
         notes += (f"not released: {passed} parts confirmed defective would pass; release {ref} by hand to accept that",)
     elif release:

@@ -185,6 +185,7 @@ def test_odd_photographs_set_no_threshold(taught: Path, data_dir: Path, tmp_path
     clean = calibrate_recipe("plate@1", data_dir, good_dir=taught / "fresh", release=False)
     report = calibrate_recipe("plate@1", data_dir, good_dir=spoiled, release=False)
     assert report.odd == ("defect.jpg",) and any("dark.png" in note for note in report.notes)
+    assert any("1 parts score like no other good part" in note for note in report.notes)
     assert report.calibration.thresholds.review == pytest.approx(clean.calibration.thresholds.review, rel=0.1)
     assert report.calibration.interval[0] > clean.calibration.interval[0]
 
@@ -417,6 +418,18 @@ def test_thousands_of_parts_are_no_problem() -> None:
     low, high = found.interval
     assert 0.045 < low < 0.05 < high < 0.055
     assert 0.0 <= found.ng_interval[0] < found.ng_interval[1] < low
+
+
+@pytest.mark.parametrize("target", [0.05, 0.01])
+def test_the_interval_holds_for_heavy_tails_too(target: float) -> None:
+    """Over many draws with rare high scores, some called odd, the true rate lies in the 95 % interval nearly always."""
+    random = np.random.default_rng(7)
+    inside = []
+    for _ in range(150):
+        low, high = (found := calibrate_confirmed(random.lognormal(0.2, 0.5, 200).tolist(), target)).interval
+        rate = (random.lognormal(0.2, 0.5, 5000) >= found.thresholds.review).mean()
+        inside.append(low <= rate <= high)
+    assert np.mean(inside) >= 0.9
 
 
 def test_too_many_odd_parts_are_an_error() -> None:
