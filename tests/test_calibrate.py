@@ -23,8 +23,10 @@ from inspector.store.inspections import commit_inspection, count_verdicts, recen
 from inspector.store.reviews import add_disposition, add_opinion, add_review
 from pipelines.calibrate import calibrate_recipe
 from pipelines.dataset import ImageFolder
+from pipelines.fit import fit_recipe
 from pipelines.review import review_inspection
 from pipelines.run_station import run_station
+from tests.part_images import paint_surface, write_images
 from tests.small_line import STATION, draw_part, folder_camera, jpeg_part, small_plant, teach
 from tests.store_samples import NOON_US, PROVENANCE, accept, open_station
 
@@ -194,6 +196,20 @@ def encode_png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes
     done, encoded = cv2.imencode(".png", pixels)
     assert done
     return encoded.tobytes()
+
+
+def test_surfaces_calibrate_too(tmp_path: Path) -> None:
+    """A position-free recipe, with fresh photographs of more than one size."""
+    fit_recipe("metal", write_images(tmp_path / "good", [paint_surface(seed) for seed in range(12)]), tmp_path)
+    fresh = [paint_surface(seed, width=300 + 10 * (seed % 3)) for seed in range(100, 124)]
+    fresh_dir = write_images(tmp_path / "fresh", fresh)
+    report = calibrate_recipe("metal", tmp_path, good_dir=fresh_dir, false_alarm_target=0.1)
+    recipe = RecipeStore(tmp_path).load("metal")
+    assert (recipe.mode, recipe.ref.version, len(report.confirmed.from_folder)) == ("surface", 2, 24)
+    scorer = recipe.scorer()
+    alarms = sum(scorer.score_frame(image).score >= recipe.thresholds.review for image in fresh)
+    assert alarms == 1, "the 23rd of 24 scores is the least that keeps 10 %"
+    assert scorer.score_frame(paint_surface(7, defect=True)).score > recipe.thresholds.review
 
 
 def test_bad_folders_and_images_are_named(taught: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import aliased
 
 from inspector.records import Purpose, RecipeRef, VerdictKind
 from inspector.store.database import Database
@@ -40,7 +41,9 @@ def stream_produced_parts(
     Left out are re-inspections (no new part), parts that still owe a view, and parts of which any view has no score
     or is odd, that is: has a reason beside `reasons_of_score`. Their score says little about a good part.
     """
-    newest = select(func.max(DispositionRow.position)).group_by(DispositionRow.trigger_id)
+    # One look into an index a part: against the set of all newest positions SQLite would scan it for every part.
+    other = aliased(DispositionRow)
+    newest = select(func.max(other.position)).where(other.trigger_id == InspectionRow.trigger_id)
     same = [
         and_(
             InspectionRow.recipe_name == ref.name,
@@ -62,7 +65,7 @@ def stream_produced_parts(
         .join(TriggerRow, TriggerRow.trigger_id == InspectionRow.trigger_id)
         .outerjoin(
             DispositionRow,
-            and_(DispositionRow.trigger_id == InspectionRow.trigger_id, DispositionRow.position.in_(newest)),
+            DispositionRow.position == newest.correlate(InspectionRow).scalar_subquery(),
         )
         .where(
             or_(*same),
