@@ -108,6 +108,32 @@ def fit(
 
 
 @app.command()
+def calibrate(
+    name: NameArgument,
+    good: Annotated[
+        Path | None,
+        typer.Option("--good", help="Photographs that a person confirmed good and that were not used in the fit."),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target", min=0.001, max=0.499, help="Target share of good parts not called OK; default the recipe's."
+        ),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate thresholds again from parts that a person confirmed good, as a new recipe version."""
+    from pipelines.calibrate import calibrate_recipe
+
+    report = calibrate_recipe(
+        name, resolve_data_dir(data_dir), good_dir=good, false_alarm_target=target, release=release
+    ).to_json()
+    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+
+
+@app.command()
 def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Release a recipe version (NAME@3) for production; plain NAME releases the latest again."""
     from inspector.detector.recipe_store import RecipeStore
@@ -214,6 +240,28 @@ def report(
         load_config(config), resolve_data_dir(data_dir), out, _parse_time(since), _parse_time(until)
     ).to_json()
     answer(as_json, summary, lambda console: _show_values(console, str(out), summary))
+
+
+@app.command()
+def review(
+    inspection_id: Annotated[str, typer.Argument(help="Id of the inspection, as in its message.", show_default=False)],
+    finding: Annotated[str, typer.Argument(help="What a person found: good or defect.", show_default=False)],
+    by: Annotated[str | None, typer.Option("--by", help="Who found it; default the user of this machine.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="A sentence for the record.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML of the plant, where its MQTT topic root is not inspector/v1.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record what a person found about an inspected part; the verdict stays, the part's disposition follows."""
+    from pipelines.review import review_inspection
+
+    topic_root = load_config(config).mqtt.topic_root if config else None
+    value = review_inspection(
+        inspection_id, finding, resolve_data_dir(data_dir), reviewer=by, note=note, topic_root=topic_root
+    ).to_json()
+    answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
 
 
 @app.command()

@@ -114,6 +114,7 @@ def fit_recipe(
             false_alarm_interval=learned.calibration.interval,
             promise=learned.calibration.promise,
             choices=choices,
+            ng_false_alarm_interval=learned.calibration.ng_interval,
         )
     )
     if release:

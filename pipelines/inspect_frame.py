@@ -15,6 +15,8 @@ from inspector.errors import ImageError
 from inspector.images import ImageLimits, check_size, decode_image, read_header, sha256_hex, sha256_pixels
 from inspector.records import Frame, Scoring, Thresholds, Verdict, VerdictKind
 
+BETWEEN_THRESHOLDS = "score between the review and the NG threshold"
+
 
 @dataclass(frozen=True, slots=True)
 class InspectedFrame:
@@ -79,7 +81,7 @@ def decide_verdict(scoring: Scoring, thresholds: Thresholds) -> Verdict:
     elif scoring.score >= thresholds.ng:
         kind, reasons = VerdictKind.NG, ()
     elif scoring.score >= thresholds.review:
-        kind, reasons = VerdictKind.REVIEW, ("score between the review and the NG threshold",)
+        kind, reasons = VerdictKind.REVIEW, (BETWEEN_THRESHOLDS,)
     else:
         kind, reasons = VerdictKind.OK, ()
     return Verdict(

@@ -88,6 +88,42 @@ def test_versions_are_released_explicitly(taught: Path, tmp_path: Path) -> None:
     assert as_json("inspect", "plate", image, "--data-dir", data_dir)["recipe"] == "plate@2"
 
 
+def test_calibrate_from_fresh_photographs(taught: Path, tmp_path: Path) -> None:
+    """`calibrate` answers with old and new thresholds, what they rest on, and the version it released."""
+    data_dir, fresh = tmp_path / "data", tmp_path / "fresh"
+    shutil.copytree(taught / "data", data_dir)
+    fresh.mkdir()
+    for number in range(24):
+        (fresh / f"{number}.jpg").write_bytes(jpeg_part(3000 + number))
+    answer = as_json("calibrate", "plate", "--good", fresh, "--target", "0.08", "--data-dir", data_dir)
+    assert list(answer) == [
+        "recipe",
+        "version",
+        "from_version",
+        "images",
+        "from_database",
+        "from_folder",
+        "review_threshold",
+        "ng_threshold",
+        "previous_review_threshold",
+        "previous_ng_threshold",
+        "false_alarm_target",
+        "false_alarm_interval",
+        "ng_false_alarm_interval",
+        "promise",
+        "odd",
+        "confirmed_defects",
+        "defects_passed",
+        "released",
+        "notes",
+    ]
+    assert (answer["version"], answer["from_version"], answer["images"]) == (2, 1, 24)
+    assert answer["released"] is True and answer["false_alarm_target"] == 0.08
+    kept = as_json("calibrate", "plate@2", "--good", fresh, "--no-release", "--data-dir", data_dir)
+    assert (kept["version"], kept["released"], kept["false_alarm_target"]) == (3, False, 0.08)
+    assert as_json("inspect", "plate", fresh / "0.jpg", "--data-dir", data_dir)["recipe"] == "plate@2"
+
+
 def test_evaluate_says_null_for_what_cannot_be_computed(taught: Path, tmp_path: Path) -> None:
     """Labelled images give the metrics of the contract; without masks the pixel metrics are null."""
     for folder, defect in (("test/good", False), ("test/spot", True)):
@@ -124,6 +160,9 @@ def test_check_masks_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["inspect", "nothing", "a.jpg"], "RecipeNotFoundError"),
         (["fit", "x", "--good", "no-such-folder"], "DatasetError"),
         (["release", "nothing@1"], "RecipeNotFoundError"),
+        (["calibrate", "nothing"], "RecipeNotFoundError"),
+        (["review", "nothing", "good"], "StoreError"),
+        (["review", "nothing", "perhaps"], "InputError"),
     ],
 )
 def test_errors_are_one_sentence(arguments: list[str], error: str, tmp_path: Path) -> None:

@@ -80,6 +80,26 @@ class SurfaceSettings(_Section):
     close: LevelSettings | None
 
 
+class RecipeVersion(_Section):
+    """One version of this recipe, by number and by the hash of its manifest."""
+
+    version: int = Field(ge=1)
+    sha256: Sha256
+
+
+class CalibrationRecord(_Section):
+    """How the thresholds were estimated again from confirmed good parts.
+
+    `same_scores` are the versions that score every frame alike, the one calibrated first and older ones after it.
+    """
+
+    same_scores: tuple[RecipeVersion, ...] = Field(min_length=1)
+    from_database: int = Field(ge=0)
+    from_folder: int = Field(ge=0)
+    odd: tuple[str, ...]
+    target: float = Field(gt=0, lt=1)
+
+
 class Manifest(_Section):
     """`manifest.json` of a recipe version."""
 
@@ -94,9 +114,13 @@ class Manifest(_Section):
     thresholds: ManifestThresholds
     false_alarm_target: float = Field(gt=0, lt=1)
     false_alarm_interval: tuple[float, float]
+    ng_false_alarm_interval: tuple[float, float] | None = None
+    """At the NG threshold; recipes of older programs do not say."""
     promise: str
     choices: dict[str, Any]
     settings: Annotated[PartSettings | SurfaceSettings, Field(discriminator="kind")]
+    calibration: CalibrationRecord | None = None
+    """None: the thresholds are those of the fit."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from inspector.clock import to_rfc3339, utc_now_us
 from inspector.config import ID_PATTERN, RECIPE_REF_PATTERN
 from inspector.detector.manifest import (
     FORMAT_VERSION,
+    CalibrationRecord,
     Manifest,
     ManifestThresholds,
     PartSettings,
@@ -75,6 +76,18 @@ class RecipeContent:
     false_alarm_interval: tuple[float, float]
     promise: str
     choices: dict[str, Any]
+    ng_false_alarm_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedContent:
+    """What a calibration changes in a recipe."""
+
+    thresholds: Thresholds
+    false_alarm_interval: tuple[float, float]
+    ng_false_alarm_interval: tuple[float, float]
+    promise: str
+    record: CalibrationRecord
 
 
 class RecipeStore:
@@ -90,14 +103,30 @@ class RecipeStore:
         """
         if not re.fullmatch(ID_PATTERN, content.name):
             raise RecipeError(f"recipe name {content.name!r} must match {ID_PATTERN}")
-        folder = self._root / content.name
-        with _disk_errors(folder), self._locked(content.name):
-            version = max([*self._existing(content.name), *self._released_versions(content.name), 0]) + 1
+        golden_name, golden = _encode_golden(content.golden)
+        files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
+        if content.contrast_graph is not None:
+            files[CONTRAST] = content.contrast_graph
+        return self._add_version(content.name, files, lambda version: _describe(content, version, golden_name, files))
+
+    def save_calibrated(self, recipe: Recipe, calibrated: CalibratedContent) -> RecipeRef:
+        """Write a new version, unreleased, with the very files of `recipe` and other thresholds.
+
+        Raises `RecipeTamperedError` when a file changed since `recipe` was loaded, and what `save` raises.
+        """
+        old, ref = recipe.manifest, recipe.ref
+        files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref)
+        return self._add_version(ref.name, files, lambda version: _describe_calibrated(old, version, calibrated))
+
+    def _add_version(self, name: str, files: dict[str, bytes], describe: Callable[[int], Manifest]) -> RecipeRef:
+        folder = self._root / name
+        with _disk_errors(folder), self._locked(name):
+            version = max([*self._existing(name), *self._released_versions(name), 0]) + 1
             with tempfile.TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True) as temporary:
-                manifest = _write_version(Path(temporary) / str(version), content, version)
+                manifest = _write_version(Path(temporary) / str(version), describe(version), files)
                 (Path(temporary) / str(version)).rename(folder / str(version))
             _sync_folder(folder)
-        return RecipeRef(content.name, version, sha256_hex(manifest))
+        return RecipeRef(name, version, sha256_hex(manifest))
 
     def release(self, name: str, version: int) -> RecipeRef:
         """Allow a version in production. Releasing it again changes nothing."""
@@ -217,12 +246,8 @@ def _check_name(name: str) -> None:
         raise RecipeNotFoundError(f"{name[:80]!r} is not a recipe name")
 
 
-def _write_version(folder: Path, content: RecipeContent, version: int) -> bytes:
-    golden_name, golden = _encode_golden(content.golden)
-    files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
-    if content.contrast_graph is not None:
-        files[CONTRAST] = content.contrast_graph
-    manifest = Manifest(
+def _describe(content: RecipeContent, version: int, golden_name: str, files: dict[str, bytes]) -> Manifest:
+    return Manifest(
         name=content.name,
         version=version,
         created_utc=to_rfc3339(utc_now_us()),
@@ -233,12 +258,34 @@ def _write_version(folder: Path, content: RecipeContent, version: int) -> bytes:
         thresholds=ManifestThresholds(review=content.thresholds.review, ng=content.thresholds.ng),
         false_alarm_target=content.false_alarm_target,
         false_alarm_interval=content.false_alarm_interval,
+        ng_false_alarm_interval=content.ng_false_alarm_interval,
         promise=content.promise,
         choices=content.choices,
         settings=content.settings,
         golden=golden_name,  # type: ignore[arg-type]  # pydantic checks it
         files={name: sha256_hex(data) for name, data in files.items()},
     )
+
+
+def _describe_calibrated(old: Manifest, version: int, calibrated: CalibratedContent) -> Manifest:
+    thresholds = ManifestThresholds(review=calibrated.thresholds.review, ng=calibrated.thresholds.ng)
+    return old.model_copy(
+        update={
+            "version": version,
+            "created_utc": to_rfc3339(utc_now_us()),
+            "software_version": __version__,
+            "thresholds": thresholds,
+            "false_alarm_target": calibrated.record.target,
+            "false_alarm_interval": calibrated.false_alarm_interval,
+            "ng_false_alarm_interval": calibrated.ng_false_alarm_interval,
+            "promise": calibrated.promise,
+            "choices": {**old.choices, "promise": calibrated.promise},
+            "calibration": calibrated.record,
+        }
+    )
+
+
+def _write_version(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> bytes:
     encoded = manifest.model_dump_json(indent=1).encode()
     folder.mkdir()
     for name, data in {**files, MANIFEST: encoded}.items():

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from inspector.errors import StoreError
-from inspector.records import ID_NAMESPACE, Message
+from inspector.records import ID_NAMESPACE, Message, VerdictKind
 from inspector.store.database import Database
 from inspector.store.outbox import insert_messages
 from inspector.store.tables import DispositionRow, InspectionRow, OpinionRow, ReviewRow, TriggerRow
@@ -89,7 +89,7 @@ def add_disposition(
 
     False, and nothing is written, when this cause was recorded before.
     """
-    disposition_id = str(uuid.uuid5(ID_NAMESPACE, f"disposition/{trigger_id}/{cause}/{cause_id}"))
+    disposition_id = make_disposition_id(trigger_id, cause, cause_id)
     known = select(DispositionRow.position).where(DispositionRow.disposition_id == disposition_id)
     with db.write() as session:
         trigger = session.get(TriggerRow, trigger_id)
@@ -109,6 +109,33 @@ def add_disposition(
         )
         insert_messages(session, trigger.station, messages, now_us)
     return True
+
+
+def make_disposition_id(trigger_id: str, cause: str, cause_id: str) -> str:
+    """UUIDv5 of what decided: the same cause is recorded once."""
+    return str(uuid.uuid5(ID_NAMESPACE, f"disposition/{trigger_id}/{cause}/{cause_id}"))
+
+
+def judge_part(db: Database, trigger_id: str) -> VerdictKind:
+    """What the reviews of a part's views say about the part, the newest of each view counting.
+
+    NG as soon as one view shows a defect; OK when no view is owed, or not OK and not reviewed; else REVIEW.
+    """
+    newest_last = (
+        select(ReviewRow.inspection_id, ReviewRow.finding)
+        .join(InspectionRow, InspectionRow.inspection_id == ReviewRow.inspection_id)
+        .where(InspectionRow.trigger_id == trigger_id)
+        .order_by(ReviewRow.reviewed_utc_us, ReviewRow.review_id)
+    )
+    views = select(InspectionRow.inspection_id, InspectionRow.verdict).where(InspectionRow.trigger_id == trigger_id)
+    with db.read() as session:
+        closed = session.scalar(select(TriggerRow.closed).where(TriggerRow.trigger_id == trigger_id))
+        findings = {row.inspection_id: row.finding for row in session.execute(newest_last)}
+        truths = [findings.get(inspection_id, verdict) for inspection_id, verdict in session.execute(views)]
+    if VerdictKind.NG.value in findings.values():
+        return VerdictKind.NG
+    settled = closed and all(truth == VerdictKind.OK.value for truth in truths)
+    return VerdictKind.OK if settled else VerdictKind.REVIEW
 
 
 def current_disposition(db: Database, trigger_id: str) -> Disposition | None:
