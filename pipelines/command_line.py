@@ -94,6 +94,10 @@ def fit(
     false_alarm_rate: Annotated[
         float, typer.Option("--false-alarm-rate", min=0.001, max=0.5, help="Target share of good parts not called OK.")
     ] = 0.05,
+    ignore: Annotated[
+        Path | None,
+        typer.Option("--ignore", help="Mask drawn on the recipe's golden image: what is white is never judged."),
+    ] = None,
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -102,7 +106,12 @@ def fit(
     from pipelines.fit import fit_recipe
 
     report = fit_recipe(
-        name, good, resolve_data_dir(data_dir), false_alarm_target=false_alarm_rate, release=release
+        name,
+        good,
+        resolve_data_dir(data_dir),
+        false_alarm_target=false_alarm_rate,
+        release=release,
+        ignore_mask=ignore,
     ).to_json()
     answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from inspector.config import ID_PATTERN
 from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
+from inspector.detector.ignore_mask import Mask, load_ignore_mask
 from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
 from inspector.detector.mode import choose_mode
 from inspector.detector.part_learning import LearnedPart, learn_part
@@ -61,6 +62,7 @@ def fit_recipe(
     mode: str = "auto",
     false_alarm_target: float = 0.05,
     release: bool = True,
+    ignore_mask: Path | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
@@ -81,10 +83,11 @@ def fit_recipe(
     sizes = {images.size(index) for index in range(len(images))}
     choice = choose_mode(images, sizes)
     report("choose", 1.0)
+    ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
     settings: PartSettings | SurfaceSettings
     if choice.mode == "located":
-        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report)
+        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report, ignored)
         settings, arrays = pack_part(learned.model)
     else:
         learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
@@ -97,6 +100,8 @@ def fit_recipe(
         "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
         "promise": learned.calibration.promise,
         "images_found": len(found),
+        "ignore_mask": ignore_mask.name if ignore_mask else None,
+        "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
     }
     store = RecipeStore(data_dir)
     ref = store.save(
@@ -132,6 +137,15 @@ def fit_recipe(
         choices=choices,
         ref=ref,
     )
+
+
+def read_ignore_mask(path: Path | None, mode: str, sizes: set[tuple[int, int]]) -> Mask | None:
+    """(H, W) bool. Raises `DatasetError` for a mask that does not fit, `FitError` when there is no pose."""
+    if path is None:
+        return None
+    if mode != "located":
+        raise FitError("an ignore mask needs a part in a fixed pose; these images show a surface")
+    return load_ignore_mask(path, next(iter(sizes)))
 
 
 def choose_images(found: ImageFolder) -> ImageFolder:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inspector.detector.calibration import calibrate_confirmed, conformal_rank, fewest_confirmed
+from inspector.detector.calibration import binomial_interval, calibrate_confirmed, conformal_rank, fewest_confirmed
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DatasetError, FitError, RecipeNotFoundError, RecipeTamperedError
 from inspector.images import sha256_hex
@@ -131,7 +131,9 @@ def test_sixty_photographs_narrow_the_promise_and_it_holds(taught: Path, data_di
     assert "with 60 good images" in after.manifest.promise and "1/61" in after.manifest.promise
     scorer = after.scorer()
     scores = [scorer.score_frame(draw_part(number)).score for number in range(6000, 6060)]
-    assert low <= np.mean([score >= after.thresholds.review for score in scores]) <= high
+    alarms = sum(score >= after.thresholds.review for score in scores)
+    seen_low, seen_high = binomial_interval(alarms, len(scores))
+    assert low <= seen_high and seen_low <= high, f"{alarms} false alarms of {len(scores)}"
     assert scorer.score_frame(draw_part(1, defect=True)).score > after.thresholds.ng
 
 

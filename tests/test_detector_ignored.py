@@ -1,4 +1,4 @@
-"""What is never judged: places under an ignore mask, and regions smaller than the least defect."""
+"""Places that are never judged: the mask as a person draws it, and as cells of the detector."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inspector.detector.defect_size import fewest_cells, score_of_size
 from inspector.detector.ignore_mask import leave_out_ignored, load_ignore_mask, reduce_to_cells
-from inspector.detector.regions import find_detections
 from inspector.errors import DatasetError, FitError
 from inspector.geometry.tiles import Tile
 
@@ -19,14 +17,6 @@ from inspector.geometry.tiles import Tile
 def write_mask(path: Path, mask: NDArray[np.uint8]) -> Path:
     assert cv2.imwrite(str(path), mask)
     return path
-
-
-def random_map(seed: int) -> NDArray[np.float32]:
-    """Noise, smoothed by another amount for each seed, some of it with many equal values."""
-    random = np.random.default_rng(seed)
-    noise = np.asarray(random.gamma(2.0, 1.0, (20, 30)), np.float32)
-    blurred = np.asarray(cv2.blur(noise, (1 + seed % 4, 1 + seed % 4)), np.float32)
-    return np.asarray(np.round(blurred, 1), np.float32) if seed % 2 else blurred
 
 
 # --- ignore mask ------------------------------------------------------------------------------------
@@ -83,48 +73,3 @@ def test_the_window_of_a_part_loses_its_ignored_cells() -> None:
     assert np.array_equal(judged, expected) and part[1].all()
     with pytest.raises(FitError, match="nothing is left to judge"):
         leave_out_ignored(part, Tile(3, 2, 4, 5), np.ones((10, 10), np.bool_))
-
-
-# --- least defect -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("min_px", "cell_px", "cells"), [(0, 4, 1), (1, 4, 1), (16, 4, 1), (17, 4, 2), (500, 12, 4)])
-def test_pixels_as_cells(min_px: int, cell_px: int, cells: int) -> None:
-    """Rounded up: a region of that many cells holds the pixels."""
-    assert fewest_cells(min_px, cell_px) == cells
-
-
-@pytest.mark.parametrize("fewest", [1, 2, 3, 7, 40, 600, 1000])
-@pytest.mark.parametrize("seed", range(6))
-def test_the_score_is_the_highest_level_with_a_region_that_large(seed: int, fewest: int) -> None:
-    """Against all levels one by one."""
-    scores = random_map(seed)
-    expected = float(scores.min())
-    for level in np.unique(scores)[::-1]:
-        _, _, stats, _ = cv2.connectedComponentsWithStats((scores >= level).astype(np.uint8), connectivity=8)
-        if (stats[1:, cv2.CC_STAT_AREA] >= fewest).any():
-            expected = float(level)
-            break
-    assert score_of_size(scores, fewest) == expected
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_score_and_boxes_agree(seed: int) -> None:
-    """At any threshold there is a box exactly when the score reaches it, and no box is smaller than allowed."""
-    scores = random_map(seed)
-    for fewest in (1, 3, 9):
-        score = score_of_size(scores, fewest)
-        for threshold in np.quantile(scores, [0.3, 0.6, 0.9, 0.97, 1.0]):
-            boxes = find_detections(scores, float(threshold), 4, None, (120, 80), fewest)
-            assert bool(boxes) == (score >= threshold)
-            assert all(box.area_px >= fewest * 16 for box in boxes)
-
-
-def test_a_speck_scores_less_than_a_blot() -> None:
-    """One hot cell counts for nothing beside a larger, weaker region."""
-    scores = np.full((30, 40), 0.5, np.float32)
-    scores[5, 5] = 9.0
-    scores[20:23, 20:24] = 3.0
-    assert score_of_size(scores, 1) == 9.0
-    assert score_of_size(scores, 2) == score_of_size(scores, 12) == 3.0
-    assert score_of_size(scores, 13) == 0.5

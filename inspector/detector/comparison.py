@@ -51,17 +51,15 @@ class LargestDeviation:
     def __init__(self) -> None:
         self._session = open_session(_largest_deviation_graph())
 
-    def compute(self, features: Cells, level: Cells, mean: HalfCells, inverse_sd: HalfCells) -> Cells:
-        """(h, w) float32: the largest over C of |features / level - mean| * inverse_sd, all (C, h, w), `level` (C,)."""
+    def compute(self, features: Cells, mean: HalfCells, inverse_sd: HalfCells) -> Cells:
+        """(h, w) float32: the largest over C of |features - mean| * inverse_sd, all (C, h, w)."""
         channels, height, width = features.shape
         rows = max(1, STRIP_VALUES // (channels * width))
-        inverse = (1.0 / level).astype(np.float32)[:, None, None]
         strips = []
         for top in range(0, height, rows):
             band = np.s_[:, top : top + rows]
             inputs = {
                 "features": np.ascontiguousarray(features[band]),
-                "inverse_level": inverse,
                 "mean": np.ascontiguousarray(mean[band]),
                 "inverse_sd": np.ascontiguousarray(inverse_sd[band]),
             }
@@ -124,14 +122,12 @@ def _largest_deviation_graph() -> bytes:
     graph = GraphBuilder()
     for name in ("mean", "inverse_sd"):
         graph.add("Cast", [name], f"{name}_32", to=TensorProto.FLOAT)
-    graph.add("Mul", ["features", "inverse_level"], "levelled")
-    graph.add("Sub", ["levelled", "mean_32"], "difference")
+    graph.add("Sub", ["features", "mean_32"], "difference")
     graph.add("Mul", ["difference", "inverse_sd_32"], "z")
     graph.add("Abs", ["z"], "deviation")
     graph.add("ReduceMax", ["deviation"], "largest", axes=[0], keepdims=0)
     inputs = [
         _cells("features"),
-        helper.make_tensor_value_info("inverse_level", TensorProto.FLOAT, ["channels", 1, 1]),
         _cells("mean", TensorProto.FLOAT16),
         _cells("inverse_sd", TensorProto.FLOAT16),
     ]

@@ -16,6 +16,8 @@ from inspector.detector.surface_bank import COARSE_PX, coarse_kernels, spot
 
 DARKEST_LEVEL = 4.0
 """Added to the grey level before the logarithm, so that noise in the dark stays noise."""
+GAIN = 50.0
+"""Brings the contrasts of an ordinary part to about one, where half floats are fine enough."""
 
 
 def build_contrast_bank() -> bytes:
@@ -40,5 +42,6 @@ def build_contrast_bank() -> bytes:
     colour[0, 0] = colour[1, 1] = spot(COARSE_PX, 1.25) / 128.0
     graph.add("Conv", ["tint_cells", graph.constant("colours", colour)], "colour_answers")
     graph.add("Concat", ["shape_answers", "colour_answers"], "answers", axis=1)
-    graph.add("Abs", ["answers"], "contrast")
+    graph.add("Abs", ["answers"], "contrast_light")
+    graph.add("Mul", ["contrast_light", graph.constant("gain", np.array(GAIN, np.float32))], "contrast")
     return graph.bank("contrast_bank", "contrast")

@@ -12,9 +12,9 @@ from inspector.detector.calibration import Calibration, calibrate, score_unit
 from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
 from inspector.detector.contrast_bank import build_contrast_bank
 from inspector.detector.experience import learn_experience, look_at
-from inspector.detector.features import PART_CHANNELS, FeatureBank, Whitening, build_part_bank
+from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
-from inspector.detector.levels import image_level
+from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
 from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
 from inspector.detector.part_scorer import (
     PartLevel,
@@ -57,6 +57,8 @@ SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
 STRIP_ROWS = 24
 LARGEST_HOLE_SHARE = 0.05
+IGNORED_RIM_CELLS = 6
+"""What lies in an ignored cell shows as far away: the reach of the widest filter and half of the smoothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,13 @@ def choose_golden(screens: list[BgrImage]) -> int:
     return int(np.argmin([float(np.abs(image - middle)[first.part].mean()) for image in laid]))
 
 
-def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, progress: Progress) -> LearnedPart:
+def learn_part(
+    images: GoodImages,
+    false_alarm_target: float,
+    real_images: int,
+    progress: Progress,
+    ignored: Mask | None = None,
+) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
     Statistics come from all of them; every held-out score from statistics without that image, in closed form.
@@ -97,6 +105,8 @@ def learn_part(images: GoodImages, false_alarm_target: float, real_images: int, 
     reference = make_reference(halved[golden], "affine")
     frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
     window, part = find_window(frames, reference, cell_grid(*frame_size, ratio))
+    if ignored is not None:
+        part = leave_out_ignored(part, window, reduce_to_cells(ignored, CELL_PX * ratio, IGNORED_RIM_CELLS))
     judged = [part & seen_cells(frame.registration.matrix, window, ratio, frame_size) for frame in frames]
     features, whitening = _whitened_features(frames, window, part, ratio, progress)
     graph = build_part_bank(whitening)
@@ -233,12 +243,8 @@ def _learn_screen(features: list[HalfCells], judged: list[Mask], part: Mask) -> 
 
 
 def _contrasts(bank: FeatureBank, frames: list[RegisteredFrame], window: Tile, ratio: int) -> list[HalfCells]:
-    """Contrasts of each good image at screen scale, in units of their mean over the image."""
-    found = []
-    for frame in frames:
-        contrasts = bank.compute(lay_screen(frame, window, ratio))
-        found.append((contrasts / image_level(contrasts)[:, None, None]).astype(np.float16))
-    return found
+    """Contrasts of each good image at screen scale, as half floats."""
+    return [bank.compute(lay_screen(frame, window, ratio)).astype(np.float16) for frame in frames]
 
 
 def learn_contrast(contrasts: list[HalfCells], judged: list[Mask], part: Mask) -> tuple[PartLevel, list[Cells]]:
@@ -248,12 +254,11 @@ def learn_contrast(contrasts: list[HalfCells], judged: list[Mask], part: Mask) -
         sums.add(image.astype(np.float32))
     usual = sums.usual_variance(part)
     largest = LargestDeviation()
-    no_level = np.ones(len(contrasts[0]), np.float32)
     held_out = []
     for image, mask in zip(contrasts, judged, strict=True):
         cells = image.astype(np.float32)
         others = sums.without(cells, usual)
-        deviation = smooth(largest.compute(cells, no_level, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
+        deviation = smooth(largest.compute(cells, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
         held_out.append(np.where(mask, deviation, np.float32(0.0)))
     unit = score_unit([float(image.max()) for image in held_out])
     level = PartLevel(sums.statistics(usual), CONTRAST_SMOOTH_CELLS, unit)

@@ -16,7 +16,6 @@ import numpy as np
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
-from inspector.detector.levels import image_level
 from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
 from inspector.detector.screen import (
@@ -112,7 +111,9 @@ class PartScorer:
         model = self._model
         laid = lay_screen(frame, model.window, model.ratio)
         distance = smooth(self._screen.distance(self._bank.compute(laid), 0, 0), model.screen.smooth_cells)
-        deviation = contrast_deviation(self._largest, self._contrast_bank.compute(laid), model.contrast.statistics)
+        deviation = self._largest.compute(
+            self._contrast_bank.compute(laid), model.contrast.statistics.mean, model.contrast.statistics.inverse_sd
+        )
         contrast = smooth(deviation, model.contrast.smooth_cells) / np.float32(model.contrast.unit)
         return np.where(judged, np.maximum(distance / np.float32(model.screen.unit), contrast), np.float32(0.0))
 
@@ -191,11 +192,6 @@ def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, 
 def lay_screen(frame: RegisteredFrame, window: Tile, ratio: int) -> BgrImage:
     """The whole part at screen scale in the reference's pose, with the banks' margin."""
     return _lay_tile(frame.halved, frame.halving, frame.registration.matrix, window, ratio)
-
-
-def contrast_deviation(largest: LargestDeviation, contrasts: Cells, statistics: PartStatistics) -> Cells:
-    """(h, w) largest deviation of (C, h, w) contrasts, each in units of its own mean over the part."""
-    return largest.compute(contrasts, image_level(contrasts), statistics.mean, statistics.inverse_sd)
 
 
 def close_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, tile: Tile, ratio: int) -> Cells:

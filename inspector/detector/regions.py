@@ -19,12 +19,10 @@ def find_detections(
     cell_px: int,
     matrix: Matrix | None,
     size: tuple[int, int],
-    fewest: int = 1,
 ) -> tuple[Detection, ...]:
     """Connected regions (8 neighbours) of a (h, w) map at or above `threshold`, worst first, `MAX_DETECTIONS` at most.
 
     `matrix` maps map pixels to frame pixels (None: they are the same), `size` is the frame's (width, height).
-    Regions of fewer than `fewest` cells are left out.
     """
     above = (scores >= threshold).astype(np.uint8)
     if not above.any():
@@ -37,7 +35,7 @@ def find_detections(
         left, top, width, height, cells = (int(value) for value in stats[label])
         box = (left * cell_px, top * cell_px, (left + width) * cell_px, (top + height) * cell_px)
         in_frame = clip_box(map_box(box, matrix), size)
-        if in_frame is not None and cells >= fewest:
+        if in_frame is not None:
             found.append(Detection(in_frame, float(worst[label]), area_px=cells * cell_px * cell_px))
         if len(found) == MAX_DETECTIONS:
             break
