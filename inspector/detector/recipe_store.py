@@ -33,6 +33,7 @@ from inspector.detector.manifest import (
     ReleaseList,
     SurfaceSettings,
     TaughtImage,
+    TemplateSettings,
 )
 from inspector.detector.recipe import Arrays, Recipe, decode_arrays, encode_arrays
 from inspector.errors import (
@@ -60,7 +61,7 @@ class RecipeContent:
     """What a fit hands over to be stored."""
 
     name: str
-    settings: PartSettings | SurfaceSettings
+    settings: PartSettings | SurfaceSettings | TemplateSettings
     frame_size: tuple[int, int] | None
     arrays: Arrays
     graph: bytes
@@ -163,7 +164,7 @@ class RecipeStore:
         except ImageError as error:
             raise RecipeTamperedError(f"{ref}: {manifest.golden}: {error}") from error
         ref = RecipeRef(ref.name, ref.version, sha256_hex(content))
-        return Recipe(ref, manifest, golden, decode_arrays(files["arrays.npz"]), files["features.onnx"])
+        return Recipe(ref, manifest, golden, decode_arrays(files["arrays.npz"]), files.get("features.onnx", b""))
 
     def _existing(self, name: str) -> list[int]:
         folder = self._root / name
@@ -213,7 +214,9 @@ def _check_name(name: str) -> None:
 
 def _write_version(folder: Path, content: RecipeContent, version: int) -> bytes:
     golden_name, golden = _encode_golden(content.golden)
-    files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
+    files = {"arrays.npz": encode_arrays(content.arrays), golden_name: golden}
+    if content.graph:
+        files["features.onnx"] = content.graph
     manifest = Manifest(
         name=content.name,
         version=version,
@@ -254,7 +257,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} is not a manifest: {_first(error)}") from error
     if (manifest.name, manifest.version) != (ref.name, ref.version):
         raise RecipeTamperedError(f"{ref}: {MANIFEST} belongs to {manifest.name}@{manifest.version}")
-    if set(manifest.files) != {"arrays.npz", "features.onnx", manifest.golden}:
+    graph = {"features.onnx"} if manifest.has_graph else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graph:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 
