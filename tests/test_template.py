@@ -13,7 +13,7 @@ import pytest
 from inspector.config import resolve_data_dir
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
-from inspector.detector.template_pair import MOST_PROPOSALS, propose_regions, tolerant_difference
+from inspector.detector.template_pair import MOST_PROPOSALS, lay_pair, propose_regions, tolerant_difference
 from inspector.errors import DatasetError, FitError, ImageSizeError, InputError, RecipeMismatchError
 from inspector.geometry.boxes import overlap
 from inspector.records import VerdictKind
@@ -22,7 +22,7 @@ from pipelines.fit import FitReport
 from pipelines.fit_template import fit_asked, fit_template_recipe
 from pipelines.inspect_pairs import inspect_pairs
 from pipelines.station_recipe import ActiveRecipe
-from tests.template_boards import paint_pair, paint_template, write_set
+from tests.template_boards import HEIGHT, WIDTH, paint_pair, paint_template, write_set
 
 LITTLE_TRAINING = 3_000
 
@@ -237,6 +237,17 @@ def test_the_difference_tolerates_two_pixels_and_sees_colour() -> None:
     tinted[60:80, 60:80] = (200, 60, 60)
     boxes = propose_regions(tolerant_difference(template, tinted), 30)
     assert len(boxes) == 1 and 58 <= boxes[0][0] <= 62
+
+
+def test_what_the_template_does_not_reach_is_not_judged() -> None:
+    """A frame shifted by 4 px shows a strip that its template has not: no difference there, nor elsewhere."""
+    size = (WIDTH + 40, HEIGHT + 40)
+    large = np.asarray(cv2.resize(paint_template(5), size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    template, frame = large[:HEIGHT, :WIDTH].copy(), large[4 : HEIGHT + 4, 4 : WIDTH + 4].copy()
+    cv2.circle(frame, (WIDTH - 1, 60), 3, (255, 255, 255), -1)
+    pair = lay_pair(frame, template)
+    assert pair.registration.matrix[:, 2] == pytest.approx((-4.0, -4.0), abs=0.6)
+    assert not propose_regions(pair.difference, 60)
 
 
 def test_proposals_are_bounded() -> None:

@@ -25,7 +25,7 @@ from inspector.detector.box_matching import (
 from inspector.detector.calibration import binomial_interval, calibrate, score_unit
 from inspector.detector.good_images import Progress
 from inspector.detector.template_net import NetTrainer, Weights, export_nets
-from inspector.detector.template_pair import differing_share, lay_pair, propose_regions
+from inspector.detector.template_pair import LaidPair, compare_known, differing_share, lay_pair, propose_regions
 from inspector.detector.template_patches import (
     EDGE_UNIT_PX,
     FLIPS,
@@ -33,11 +33,11 @@ from inspector.detector.template_patches import (
     Floats,
     Patches,
     box_centres,
-    box_sizes,
     cut_patches,
+    describe_regions,
     flip_edges,
+    flip_facts,
     flip_patches,
-    flip_sizes,
     normalise_patches,
 )
 from inspector.detector.template_scorer import (
@@ -48,6 +48,7 @@ from inspector.detector.template_scorer import (
 )
 from inspector.errors import FitError
 from inspector.geometry.boxes import clip_box, overlap
+from inspector.geometry.registration import warp_to_frame
 from inspector.records import BgrImage, BoxPx, Thresholds
 
 FAINTEST_DIFFERENCE = 30
@@ -58,6 +59,9 @@ MISMATCH_FACTOR = 3.0
 LEAST_MISMATCH = 0.05
 BOX_MARGIN_PX = 4
 JITTER_PX = 6
+SCALES = (1.0, 0.8, 1.25)
+"""Boards of another pitch look like this."""
+DISPLACED_PX = 1.2
 FOLDS = 4
 FEWEST_LABELLED = 4
 MOST_SAMPLES = 20_000
@@ -126,10 +130,10 @@ def mismatch_limit(shares: list[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Samples:
-    """Proposals of all frames: patches with a margin for jitter, sizes, labels (0 is "nothing"), edges, and frame."""
+    """Proposals of all frames: patches with a margin for jitter, facts, labels (0 is "nothing"), edges, and frame."""
 
     patches: Patches
-    sizes: Floats
+    facts: Floats
     labels: NDArray[np.int64]
     edges: Floats
     frames: NDArray[np.int64]
@@ -140,7 +144,7 @@ class _Proposals:
     """The samples of one frame, and how many labelled boxes have no proposal."""
 
     patches: Patches
-    boxes: list[BoxPx]
+    facts: Floats
     labels: list[int]
     edges: list[tuple[float, ...]]
     missed: int
@@ -179,20 +183,47 @@ def learn_names(
 
 
 def _gather(pairs: LabelledPairs, index: int, names: tuple[str, ...]) -> _Proposals:
+    """The proposals of one frame, at each of the `SCALES`; at all but the first with its template a little off."""
     pair = lay_pair(*pairs.read(index))
-    boxes = propose_regions(pair.difference, LABELLED_DIFFERENCE)
-    centres = box_centres(boxes)
     labelled = pairs.boxes(index)
+    random = np.random.default_rng(index)
+    parts = []
+    for place, scale in enumerate(SCALES):
+        view = pair if place == 0 else displace(pair, random)
+        parts.append(_sample(view, labelled, names, scale))
+    return _Proposals(
+        np.concatenate([part.patches for part in parts]),
+        np.concatenate([part.facts for part in parts]),
+        [label for part in parts for label in part.labels],
+        [edges for part in parts for edges in part.edges],
+        missed=parts[0].missed,
+        share=parts[0].share,
+    )
+
+
+def displace(pair: LaidPair, random: np.random.Generator) -> LaidPair:
+    """The pair as if registration had been off by up to `DISPLACED_PX`: what then differs is no defect."""
+    size = (pair.frame.shape[1], pair.frame.shape[0])
+    off = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    off[:, 2] = random.uniform(-DISPLACED_PX, DISPLACED_PX, 2)
+    moved = warp_to_frame(pair.template, off, size)
+    return LaidPair(pair.frame, moved, compare_known(moved, pair.frame, off), pair.registration)
+
+
+def _sample(pair: LaidPair, labelled: tuple[LabelledBox, ...], names: tuple[str, ...], scale: float) -> _Proposals:
+    boxes = propose_regions(pair.difference, LABELLED_DIFFERENCE)
     labels, edges, reached = [], [], set()
-    for box, centre in zip(boxes, centres, strict=True):
+    for box, centre in zip(boxes, box_centres(boxes), strict=True):
         owner = _owner(box, centre, labelled)
         labels.append(0 if owner is None else 1 + names.index(labelled[owner].name))
         target = centre if owner is None else np.array(labelled[owner].box_xyxy_px, np.float32)
-        edges.append(tuple(float(edge) for edge in target - centre))
+        edges.append(tuple(float(edge) * scale for edge in target - centre))
         reached.add(owner)
+    facts = describe_regions(pair, boxes)
+    facts[:, :2] *= np.float32(scale)
     return _Proposals(
-        cut_patches(pair, boxes, JITTER_PX),
-        boxes,
+        cut_patches(pair, boxes, JITTER_PX, scale),
+        facts,
         labels,
         edges,
         missed=len(set(range(len(labelled))) - reached),
@@ -215,10 +246,10 @@ def _owner(box: BoxPx, centre: Floats, labelled: tuple[LabelledBox, ...]) -> int
 
 def _stack(gathered: list[_Proposals]) -> _Samples:
     """All samples in one place; of more than fit in memory every n-th."""
-    frames = np.concatenate([np.full(len(one.boxes), index, np.int64) for index, one in enumerate(gathered)])
+    frames = np.concatenate([np.full(len(one.labels), index, np.int64) for index, one in enumerate(gathered)])
     samples = _Samples(
         np.concatenate([one.patches for one in gathered]),
-        np.concatenate([box_sizes(one.boxes) for one in gathered]),
+        np.concatenate([one.facts for one in gathered]),
         np.array([label for one in gathered for label in one.labels], np.int64),
         np.array([edge for one in gathered for edge in one.edges], np.float32).reshape(-1, 4),
         frames,
@@ -229,7 +260,7 @@ def _stack(gathered: list[_Proposals]) -> _Samples:
 def _take(samples: _Samples, chosen: NDArray[np.int64]) -> _Samples:
     return _Samples(
         samples.patches[chosen],
-        samples.sizes[chosen],
+        samples.facts[chosen],
         samples.labels[chosen],
         samples.edges[chosen],
         samples.frames[chosen],
@@ -264,8 +295,8 @@ def _teach(samples: _Samples, classes: int, seed: int, samples_seen: int) -> Wei
         for first in range(0, count, BATCH):
             rate = max(LAST_RATE, RATE * 0.5 * (1.0 + np.cos(np.pi * step / steps)))
             chosen = order[first : first + BATCH]
-            patches, sizes, edges = _augment(samples, chosen, random)
-            trainer.learn(patches, sizes, samples.labels[chosen], edges, rate)
+            patches, facts, edges = _augment(samples, chosen, random)
+            trainer.learn(patches, facts, samples.labels[chosen], edges, rate)
             step += 1
     return trainer.weights
 
@@ -274,7 +305,7 @@ def _augment(
     samples: _Samples, chosen: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:
     """A batch, moved and flipped in `FLIPS_A_BATCH` different ways."""
-    patches, sizes, edges = [], [], []
+    patches, facts, edges = [], [], []
     for part in np.array_split(chosen, FLIPS_A_BATCH):
         flip = int(random.integers(FLIPS))
         dx, dy = (int(shift) for shift in random.integers(-JITTER_PX, JITTER_PX + 1, 2))
@@ -282,9 +313,9 @@ def _augment(
         cut = samples.patches[part][:, top : top + PATCH_PX, left : left + PATCH_PX]
         moved = samples.edges[part] - np.array([dx, dy, dx, dy], np.float32)
         patches.append(flip_patches(cut, flip))
-        sizes.append(flip_sizes(samples.sizes[part], flip))
+        facts.append(flip_facts(samples.facts[part], flip))
         edges.append(flip_edges(moved, flip) / np.float32(EDGE_UNIT_PX))
-    return normalise_patches(np.concatenate(patches)), np.concatenate(sizes), np.concatenate(edges)
+    return normalise_patches(np.concatenate(patches)), np.concatenate(facts), np.concatenate(edges)
 
 
 def _judge_held_out(

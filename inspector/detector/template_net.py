@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from inspector.detector.graphs import GraphBuilder
-from inspector.detector.template_patches import PATCH_PX, Floats
+from inspector.detector.template_patches import FACTS, PATCH_PX, Floats
 
 Weights: TypeAlias = list[Floats]
 """Weight and bias of the three convolutions (rows ordered kernel row, kernel column, channel), the hidden layer and
@@ -47,7 +47,7 @@ def random_weights(classes: int, random: np.random.Generator) -> Weights:
     for kernel, _, _, out in CONVOLUTIONS:
         shapes.append((kernel * kernel * channels, out, 2.0))
         channels = out
-    shapes += [(convolution_outputs() + 2, HIDDEN, 2.0), (HIDDEN, classes + EDGES, 1.0)]
+    shapes += [(convolution_outputs() + FACTS, HIDDEN, 2.0), (HIDDEN, classes + EDGES, 1.0)]
     weights: Weights = []
     for inputs, outputs, gain in shapes:
         weights.append((random.standard_normal((inputs, outputs)) * np.sqrt(gain / inputs)).astype(np.float32))
@@ -79,13 +79,13 @@ class NetTrainer:
         self._square = [np.zeros_like(weight) for weight in self.weights]
         self._steps = 0
 
-    def learn(self, patches: Floats, sizes: Floats, labels: NDArray[np.int64], edges: Floats, rate: float) -> None:
-        """One step on a batch: (N, 48, 48, 3), (N, 2), (N,), (N, 4); edges count where the label is not 0."""
-        forward = self._forward(patches, sizes)
+    def learn(self, patches: Floats, facts: Floats, labels: NDArray[np.int64], edges: Floats, rate: float) -> None:
+        """One step on a batch: (N, 48, 48, 3), (N, facts), (N,), (N, 4); edges count where the label is not 0."""
+        forward = self._forward(patches, facts)
         slopes = self._slopes(forward.answers, labels, edges)
         self._update(self._backward(forward, slopes), rate)
 
-    def _forward(self, patches: Floats, sizes: Floats) -> _Pass:
+    def _forward(self, patches: Floats, facts: Floats) -> _Pass:
         columns, shapes, maps = [], [], []
         source = patches
         for index, (kernel, stride, padding, channels) in enumerate(CONVOLUTIONS):
@@ -96,7 +96,7 @@ class NetTrainer:
             shapes.append(source.shape)
             maps.append(answer)
             source = answer.reshape(*grid, channels)
-        features = np.concatenate([source.reshape(len(source), -1), sizes], axis=1)
+        features = np.concatenate([source.reshape(len(source), -1), facts], axis=1)
         hidden = np.maximum(features @ self.weights[6] + self.weights[7], 0)
         kept = (self._random.random(hidden.shape, np.float32) >= DROPPED).astype(np.float32) / np.float32(1 - DROPPED)
         hidden = hidden * kept
@@ -116,7 +116,7 @@ class NetTrainer:
         weights = self.weights
         hidden = (slopes @ weights[8].T) * (forward.hidden > 0) * forward.kept
         tail = [forward.features.T @ hidden, hidden.sum(axis=0), forward.hidden.T @ slopes, slopes.sum(axis=0)]
-        source: Floats = np.asarray((hidden @ weights[6].T)[:, :-2], np.float32)
+        source: Floats = np.asarray((hidden @ weights[6].T)[:, :-FACTS], np.float32)
         gradients: Weights = []
         for index in reversed(range(len(CONVOLUTIONS))):
             answer = forward.maps[index]
@@ -174,7 +174,7 @@ def roll_up(windows: Floats, shape: tuple[int, ...], kernel: int, stride: int, p
 
 
 def export_nets(nets: list[Weights]) -> bytes:
-    """One ONNX graph of all nets: `patches` (N, 48, 48, 3) float32 and `sizes` (N, 2) float32 in.
+    """One ONNX graph of all nets: `patches` (N, 48, 48, 3) float32 and `facts` (N, facts) float32 in.
 
     Out: `answers`, (N, nets, classes + 4) float32; the classes are not yet probabilities.
     """
@@ -184,7 +184,7 @@ def export_nets(nets: list[Weights]) -> bytes:
     graph.add("Concat", answers, "answers", axis=1)
     inputs = [
         helper.make_tensor_value_info("patches", TensorProto.FLOAT, ["count", PATCH_PX, PATCH_PX, INPUT_CHANNELS]),
-        helper.make_tensor_value_info("sizes", TensorProto.FLOAT, ["count", 2]),
+        helper.make_tensor_value_info("facts", TensorProto.FLOAT, ["count", FACTS]),
     ]
     width = len(nets[0][9])
     output = helper.make_tensor_value_info("answers", TensorProto.FLOAT, ["count", len(nets), width])
@@ -202,7 +202,7 @@ def _add_net(graph: GraphBuilder, name: str, weights: Weights) -> str:
         source, channels = graph.add("Relu", [f"{name}_conv{index}"], f"{name}_map{index}"), out
     graph.add("Transpose", [source], f"{name}_last", perm=[0, 2, 3, 1])
     graph.add("Flatten", [f"{name}_last"], f"{name}_flat", axis=1)
-    graph.add("Concat", [f"{name}_flat", "sizes"], f"{name}_features", axis=1)
+    graph.add("Concat", [f"{name}_flat", "facts"], f"{name}_features", axis=1)
     hidden = [graph.constant(f"{name}_{what}", weights[index]) for index, what in ((6, "hidden"), (7, "hidden_bias"))]
     graph.add("Gemm", [f"{name}_features", *hidden], f"{name}_sum")
     graph.add("Relu", [f"{name}_sum"], f"{name}_kept")

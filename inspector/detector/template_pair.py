@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inspector.errors import ImageSizeError
 from inspector.geometry.boxes import merge_boxes
-from inspector.geometry.registration import make_reference, register, warp_to_frame
+from inspector.geometry.registration import Matrix, make_reference, register, warp_to_frame
 from inspector.records import BgrImage, BoxPx, Registration
 
 Grey8 = NDArray[np.uint8]
@@ -20,6 +20,8 @@ MERGE_GAP_PX = 3
 FEWEST_PIXELS = 4
 MOST_PROPOSALS = 256
 SURE_CONFIDENCE = 0.9
+MOST_UNREACHED = 0.12
+"""Share of the frame that a laid template may miss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,33 @@ def lay_pair(frame: BgrImage, template: BgrImage) -> LaidPair:
     reference = replace(reference, part=np.ones_like(reference.part), outline=np.ones_like(reference.outline))
     registration = register(reference, frame)
     laid = warp_to_frame(template, registration.matrix, size)
-    difference = tolerant_difference(laid, frame)
-    if registration.confidence < SURE_CONFIDENCE:
-        # A template with next to nothing on it cannot be registered, and need not be.
+    known = reach_of(registration.matrix, size)
+    difference = compare_known(laid, frame, registration.matrix)
+    lost = float(np.count_nonzero(~known)) / known.size > MOST_UNREACHED
+    if lost or registration.confidence < SURE_CONFIDENCE:
+        # A template with next to nothing on it cannot be registered, and need not be; and the wrong template must
+        # not be laid so far off that little is left to compare.
         still = tolerant_difference(template, frame)
-        if still.mean() <= difference.mean():
-            unmoved = Registration(np.eye(2, 3), registration.confidence)
-            return LaidPair(frame, template, still, unmoved)
+        if lost or still.mean() <= difference.mean():
+            return LaidPair(frame, template, still, Registration(np.eye(2, 3), registration.confidence))
     return LaidPair(frame, laid, difference, registration)
+
+
+def compare_known(laid: BgrImage, frame: BgrImage, matrix: Matrix) -> Grey8:
+    """`tolerant_difference`, 0 in the rim of the frame that the template laid by `matrix` does not reach.
+
+    What is mirrored into that rim would look like defects.
+    """
+    known = reach_of(matrix, (frame.shape[1], frame.shape[0]))
+    return np.asarray(np.where(known, tolerant_difference(laid, frame), 0), np.uint8)
+
+
+def reach_of(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) bool: where a frame of (width, height) can be compared with a template laid by `matrix`."""
+    whole = np.full((size[1], size[0]), 255, np.uint8)
+    reached = cv2.warpAffine(whole, matrix, size, borderValue=0)
+    side = 2 * (TOLERANCE_PX + 1) + 1
+    return np.asarray(cv2.erode(reached, np.ones((side, side), np.uint8)) == 255, np.bool_)
 
 
 def tolerant_difference(one: BgrImage, other: BgrImage, tolerance_px: int = TOLERANCE_PX) -> Grey8:

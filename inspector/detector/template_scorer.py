@@ -22,10 +22,10 @@ from inspector.detector.template_patches import (
     FLIPS,
     Floats,
     box_centres,
-    box_sizes,
     cut_patches,
+    describe_regions,
+    flip_facts,
     flip_patches,
-    flip_sizes,
     normalise_patches,
     unflip_edges,
 )
@@ -187,14 +187,14 @@ class ClassifyingScorer(_PairScorer):
     def _classify(self, pair: LaidPair, proposals: list[BoxPx]) -> tuple[Floats, Floats]:
         """(N, classes + 1) probabilities and (N, 4) regressed boxes, averaged over flips and nets."""
         patches = normalise_patches(cut_patches(pair, proposals))
-        sizes = box_sizes(proposals)
+        facts = describe_regions(pair, proposals)
         classes = len(self._model.names) + 1
         chances = np.zeros((len(proposals), classes), np.float32)
         edges = np.zeros((len(proposals), EDGES), np.float32)
         for flip in range(FLIPS):
             inputs = {
                 "patches": np.ascontiguousarray(flip_patches(patches, flip)),
-                "sizes": np.ascontiguousarray(flip_sizes(sizes, flip)),
+                "facts": np.ascontiguousarray(flip_facts(facts, flip)),
             }
             answers = np.asarray(self._session.run(None, inputs)[0], np.float32)
             for net in range(answers.shape[1]):
