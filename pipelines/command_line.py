@@ -90,7 +90,17 @@ def schema(as_json: JsonOption = False) -> None:
 @app.command()
 def fit(
     name: Annotated[str, typer.Argument(help="Name of the recipe.", show_default=False)],
-    good: Annotated[Path, typer.Option("--good", help="Folder of good images.", show_default=False)],
+    good: Annotated[
+        Path | None,
+        typer.Option("--good", help="Folder of good images; in template mode of good pairs, or of templates."),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", help="auto, or template: each frame brings its own template.")
+    ] = "auto",
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Template mode: folder with template/, test/ and boxes/ that teaches names."),
+    ] = None,
     false_alarm_rate: Annotated[
         float, typer.Option("--false-alarm-rate", min=0.001, max=0.5, help="Target share of good parts not called OK.")
     ] = 0.05,
@@ -103,15 +113,17 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Learn a recipe from good images only (twenty are a good start, one is accepted without a promise)."""
-    from pipelines.fit import fit_recipe
+    from pipelines.fit_template import fit_asked
 
-    report = fit_recipe(
+    report = fit_asked(
         name,
-        good,
         resolve_data_dir(data_dir),
+        mode=mode,
+        good=good,
+        labels=labels,
+        ignore_mask=ignore,
         false_alarm_target=false_alarm_rate,
         release=release,
-        ignore_mask=ignore,
     ).to_json()
     answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
 
@@ -157,14 +169,16 @@ def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOpt
 @app.command()
 def evaluate(
     name: NameArgument,
-    data: Annotated[Path, typer.Option("--data", help="Data set in the MVTec convention.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option("--data", help="Data set in the MVTec convention, or a template set.", show_default=False)
+    ],
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a recipe on labelled images."""
-    from pipelines.evaluate import evaluate_recipe
+    from pipelines.evaluate_template import evaluate_any
 
-    report = evaluate_recipe(name, data, resolve_data_dir(data_dir)).to_json()
+    report = evaluate_any(name, data, resolve_data_dir(data_dir)).to_json()
     answer(as_json, report, lambda console: _show_values(console, f"{name} on {data}", report))
 
 
@@ -172,6 +186,10 @@ def evaluate(
 def inspect(
     name: NameArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    template: Annotated[
+        Path | None,
+        typer.Option("--template", help="Template recipes: the template of all images, or a folder of them by stem."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the visuals of parts that are not OK.")] = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -179,9 +197,13 @@ def inspect(
     """One-off verdicts and visuals."""
     from inspector.detector.recipe_store import RecipeStore
     from pipelines.inspect_images import inspect_images
+    from pipelines.inspect_pairs import inspect_pairs
 
     recipe = RecipeStore(resolve_data_dir(data_dir)).load(name, require_released=False)
-    verdicts = list(inspect_images(recipe, images, out))
+    if recipe.mode == "template" or template is not None:
+        verdicts = list(inspect_pairs(recipe, images, template, out))
+    else:
+        verdicts = list(inspect_images(recipe, images, out))
 
     def show(console: Console) -> None:
         table = Table("image", "verdict", "score", "regions", "reason", "visual")

@@ -72,7 +72,7 @@ def fit_recipe(
     """
     started = time.monotonic()
     if mode != "auto":
-        raise FitError(f"fit mode {mode!r} is not available in this version; leave it out")
+        raise FitError(f"fit mode {mode!r} does not exist here: auto, or template (which learns from pairs)")
     if not re.fullmatch(ID_PATTERN, name):
         raise RecipeError(f"recipe name {name!r} must match {ID_PATTERN}")
     if not 0.0 < false_alarm_target < 0.5:

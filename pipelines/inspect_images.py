@@ -87,13 +87,13 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
 
 
 def _write_visual(recipe: Recipe, inspected: InspectedFrame, image: Path, number: int, out: Path) -> Path:
-    evidence = make_evidence(inspected.frame.pixels, recipe, _describe_one_off(recipe, inspected, image, number))
+    evidence = make_evidence(inspected.frame.pixels, recipe, describe_one_off(recipe, inspected, image, number))
     visual = out / f"{number:04d}_{image.stem}_visual.jpg"
     visual.write_bytes(evidence.visual)
     return visual
 
 
-def _describe_one_off(recipe: Recipe, inspected: InspectedFrame, image: Path, number: int) -> Inspection:
+def describe_one_off(recipe: Recipe, inspected: InspectedFrame, image: Path, number: int) -> Inspection:
     """An inspection that is shown but never stored."""
     now = utc_now_us()
     frame = inspected.frame

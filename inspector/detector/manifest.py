@@ -100,6 +100,16 @@ class CalibrationRecord(_Section):
     target: float = Field(gt=0, lt=1)
 
 
+class TemplateSettings(_Section):
+    """Numbers of a template recipe; `names` is empty when nothing was labelled, and then there is no graph."""
+
+    kind: Literal["template"] = "template"
+    names: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(max_length=256)
+    least_difference: int = Field(ge=1, le=255)
+    unit: float = Field(gt=0)
+    mismatch_limit: float = Field(gt=0, le=1)
+
+
 class Manifest(_Section):
     """`manifest.json` of a recipe version."""
 
@@ -108,7 +118,7 @@ class Manifest(_Section):
     version: int = Field(ge=1)
     created_utc: str = Field(max_length=40)
     software_version: str = Field(max_length=40)
-    mode: Literal["located", "surface"]
+    mode: Literal["located", "surface", "template"]
     frame_size: tuple[int, int] | None
     images: tuple[TaughtImage, ...]
     thresholds: ManifestThresholds
@@ -118,11 +128,16 @@ class Manifest(_Section):
     """At the NG threshold; recipes of older programs do not say."""
     promise: str
     choices: dict[str, Any]
-    settings: Annotated[PartSettings | SurfaceSettings, Field(discriminator="kind")]
+    settings: Annotated[PartSettings | SurfaceSettings | TemplateSettings, Field(discriminator="kind")]
     calibration: CalibrationRecord | None = None
     """None: the thresholds are those of the fit."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the recipe needs `features.onnx`: all do, but templates without names."""
+        return not isinstance(self.settings, TemplateSettings) or bool(self.settings.names)
 
 
 class Release(_Section):

@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 
 from inspector.detector.experience import Experience
 from inspector.detector.features import FeatureBank
-from inspector.detector.manifest import ExperienceSettings, LevelSettings, Manifest, PartSettings, SurfaceSettings
+from inspector.detector.manifest import (
+    ExperienceSettings,
+    LevelSettings,
+    Manifest,
+    PartSettings,
+    SurfaceSettings,
+    TemplateSettings,
+)
 from inspector.detector.part_model import PartStatistics
 from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
 from inspector.detector.scorer import Scorer
 from inspector.detector.surface_model import SurfaceStatistics
 from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, SurfaceScorer
-from inspector.errors import RecipeTamperedError
+from inspector.detector.template_scorer import ClassifyingScorer, DifferenceScorer, TemplateModel, TemplateScorer
+from inspector.errors import RecipeMismatchError, RecipeTamperedError
 from inspector.geometry.registration import Reference
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage, RecipeRef, Thresholds
@@ -40,7 +48,7 @@ class Recipe:
 
     @property
     def mode(self) -> str:
-        """`located` or `surface`."""
+        """`located`, `surface` or `template`."""
         return self.manifest.mode
 
     @property
@@ -54,7 +62,15 @@ class Recipe:
         return Thresholds(self.manifest.thresholds.review, self.manifest.thresholds.ng)
 
     def scorer(self, threads: int = 1) -> Scorer:
-        """A detector of this recipe; `threads` is for one frame, several frames may be scored side by side."""
+        """A detector of this recipe; `threads` is for one frame, several frames may be scored side by side.
+
+        Raises `RecipeMismatchError` for a template recipe: see `template_scorer`.
+        """
+        if isinstance(self.manifest.settings, TemplateSettings):
+            raise RecipeMismatchError(
+                f"{self.ref} is a template recipe: each frame needs its own template, which no station delivers; "
+                "use it with `inspector inspect --template` and `inspector evaluate`"
+            )
         bank = FeatureBank(self.graph, threads)
         if isinstance(self.manifest.settings, SurfaceSettings):
             return SurfaceScorer(unpack_surface(self.manifest, self.arrays), bank)
@@ -62,6 +78,22 @@ class Recipe:
             raise RecipeTamperedError(f"{self.ref}: the graph of the contrasts is missing")
         contrast_bank = FeatureBank(self.contrast_graph, threads)
         return PartScorer(unpack_part(self.manifest, self.arrays), bank, contrast_bank)
+
+    def template_scorer(self, threads: int = 1) -> TemplateScorer:
+        """The detector of a template recipe; `RecipeMismatchError` for any other."""
+        settings = self.manifest.settings
+        if not isinstance(settings, TemplateSettings):
+            raise RecipeMismatchError(
+                f"{self.ref} is a {self.mode} recipe and compares with no template; fit one with --mode template"
+            )
+        model = TemplateModel(
+            names=settings.names,
+            least_difference=settings.least_difference,
+            unit=settings.unit,
+            mismatch_limit=settings.mismatch_limit,
+            thresholds=self.thresholds,
+        )
+        return ClassifyingScorer(model, self.graph, threads) if settings.names else DifferenceScorer(model)
 
 
 def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
@@ -128,6 +160,19 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
 def _level(settings: LevelSettings, arrays: Arrays, name: str) -> PartLevel:
     statistics = PartStatistics(arrays[f"{name}_mean"], arrays[f"{name}_inverse_sd"])
     return PartLevel(statistics, settings.smooth_cells, settings.unit)
+
+
+def pack_template(model: TemplateModel) -> tuple[TemplateSettings, Arrays]:
+    """The numbers of a template model; it has no arrays, what it learned is in its graph."""
+    return (
+        TemplateSettings(
+            names=model.names,
+            least_difference=model.least_difference,
+            unit=model.unit,
+            mismatch_limit=model.mismatch_limit,
+        ),
+        {},
+    )
 
 
 def pack_surface(model: SurfaceModel) -> tuple[SurfaceSettings, Arrays]:

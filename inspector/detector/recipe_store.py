@@ -36,6 +36,7 @@ from inspector.detector.manifest import (
     ReleaseList,
     SurfaceSettings,
     TaughtImage,
+    TemplateSettings,
 )
 from inspector.detector.recipe import Arrays, Recipe, decode_arrays, encode_arrays
 from inspector.errors import (
@@ -64,7 +65,7 @@ class RecipeContent:
     """What a fit hands over to be stored."""
 
     name: str
-    settings: PartSettings | SurfaceSettings
+    settings: PartSettings | SurfaceSettings | TemplateSettings
     frame_size: tuple[int, int] | None
     arrays: Arrays
     graph: bytes
@@ -104,7 +105,9 @@ class RecipeStore:
         if not re.fullmatch(ID_PATTERN, content.name):
             raise RecipeError(f"recipe name {content.name!r} must match {ID_PATTERN}")
         golden_name, golden = _encode_golden(content.golden)
-        files = {"arrays.npz": encode_arrays(content.arrays), "features.onnx": content.graph, golden_name: golden}
+        files = {"arrays.npz": encode_arrays(content.arrays), golden_name: golden}
+        if content.graph:
+            files["features.onnx"] = content.graph
         if content.contrast_graph is not None:
             files[CONTRAST] = content.contrast_graph
         return self._add_version(content.name, files, lambda version: _describe(content, version, golden_name, files))
@@ -197,7 +200,12 @@ class RecipeStore:
             raise RecipeTamperedError(f"{ref}: {manifest.golden}: {error}") from error
         ref = RecipeRef(ref.name, ref.version, sha256_hex(content))
         return Recipe(
-            ref, manifest, golden, decode_arrays(files["arrays.npz"]), files["features.onnx"], files.get(CONTRAST)
+            ref=ref,
+            manifest=manifest,
+            golden=golden,
+            arrays=decode_arrays(files["arrays.npz"]),
+            graph=files.get("features.onnx", b""),
+            contrast_graph=files.get(CONTRAST),
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -310,8 +318,9 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} is not a manifest: {_first(error)}") from error
     if (manifest.name, manifest.version) != (ref.name, ref.version):
         raise RecipeTamperedError(f"{ref}: {MANIFEST} belongs to {manifest.name}@{manifest.version}")
-    expected = {"arrays.npz", "features.onnx", manifest.golden} | ({CONTRAST} if manifest.mode == "located" else set())
-    if set(manifest.files) != expected:
+    graphs = {"features.onnx"} if manifest.has_graph else set()
+    graphs |= {CONTRAST} if manifest.mode == "located" else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 
