@@ -82,7 +82,7 @@ def fit_template_recipe(
     if labels is not None:
         learned = learn_names(pairs, report, samples_seen=samples_seen)
     else:
-        learned = learn_differences(pairs, false_alarm_target, report)
+        learned = learn_differences(pairs, pairs.real_frames, false_alarm_target, report)
     settings, arrays = pack_template(learned.model)
     choices: dict[str, Any] = {
         "mode": "template",

@@ -52,6 +52,11 @@ class PairFolder:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def real_frames(self) -> int:
+        """How many pairs have a photographed frame."""
+        return sum(pair.frame is not None for pair in self.pairs)
+
     def read(self, index: int) -> tuple[BgrImage, BgrImage]:
         """Frame and template, (H, W, 3) uint8 BGR; a template alone is its own frame, photographed again.
 

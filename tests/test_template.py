@@ -97,7 +97,8 @@ def test_a_folder_of_templates_is_enough(tmp_path: Path) -> None:
     for index in range(8):
         (tmp_path / "templates").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "templates" / f"{index}.png"), paint_template(index))
-    fit_template_recipe("alone", tmp_path, good=tmp_path / "templates")
+    report = fit_template_recipe("alone", tmp_path, good=tmp_path / "templates")
+    assert report.false_alarm_interval == (0.0, 1.0) and "nothing is promised" in report.choices["promise"]
     recipe = RecipeStore(tmp_path).load("alone")
     template, frame, labels = paint_pair(70)
     scoring = recipe.template_scorer().score_pair(frame, template)

@@ -102,8 +102,12 @@ class LearnedTemplate:
     choices: dict[str, Any]
 
 
-def learn_differences(pairs: GoodPairs, target: float, report: Progress) -> LearnedTemplate:
-    """The threshold of a recipe without names, from good pairs: as for any recipe, see `calibrate`."""
+def learn_differences(pairs: GoodPairs, real_frames: int, target: float, report: Progress) -> LearnedTemplate:
+    """The threshold of a recipe without names, from good pairs: as for any recipe, see `calibrate`.
+
+    `real_frames` of the pairs have a frame that was photographed; the others are copies of templates, which promise
+    nothing about a scanner.
+    """
     worst, shares = [], []
     for index in range(len(pairs)):
         difference = lay_pair(*pairs.read(index)).difference
@@ -112,7 +116,7 @@ def learn_differences(pairs: GoodPairs, target: float, report: Progress) -> Lear
         shares.append(differing_share(difference, FAINTEST_DIFFERENCE))
         report("compare", (index + 1) / len(pairs))
     unit = max(WEAKEST_UNIT, score_unit(worst))
-    calibration = calibrate([value / unit for value in worst], target, len(pairs))
+    calibration = calibrate([value / unit for value in worst], target, real_frames)
     model = TemplateModel(
         names=(),
         least_difference=FAINTEST_DIFFERENCE,
@@ -120,7 +124,8 @@ def learn_differences(pairs: GoodPairs, target: float, report: Progress) -> Lear
         mismatch_limit=mismatch_limit(shares),
         thresholds=calibration.thresholds,
     )
-    return LearnedTemplate(model, b"", calibration.interval, calibration.promise, {"names": []})
+    promise = calibration.promise if real_frames else "the good frames are copies of templates: nothing is promised"
+    return LearnedTemplate(model, b"", calibration.interval, promise, {"names": []})
 
 
 def mismatch_limit(shares: list[float]) -> float:
