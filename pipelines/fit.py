@@ -77,7 +77,7 @@ def fit_recipe(
         raise RecipeError(f"recipe name {name!r} must match {ID_PATTERN}")
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
-    report = progress or _no_progress
+    report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
     sizes = {images.size(index) for index in range(len(images))}
@@ -103,38 +103,42 @@ def fit_recipe(
         "ignore_mask": ignore_mask.name if ignore_mask else None,
         "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
     }
-    store = RecipeStore(data_dir)
-    ref = store.save(
-        RecipeContent(
-            name=name,
-            settings=settings,
-            frame_size=frame_size,
-            arrays=arrays,
-            graph=learned.graph,
-            contrast_graph=learned.contrast_graph if isinstance(learned, LearnedPart) else None,
-            golden=images.read(learned.golden % len(images)),
-            images=tuple(TaughtImage(file=path.name, sha256=images.sha256(i)) for i, path in enumerate(images.paths)),
-            thresholds=learned.calibration.thresholds,
-            false_alarm_target=false_alarm_target,
-            false_alarm_interval=learned.calibration.interval,
-            promise=learned.calibration.promise,
-            choices=choices,
-            ng_false_alarm_interval=learned.calibration.ng_interval,
-        )
+    content = RecipeContent(
+        name=name,
+        settings=settings,
+        frame_size=frame_size,
+        arrays=arrays,
+        graph=learned.graph,
+        contrast_graph=learned.contrast_graph if isinstance(learned, LearnedPart) else None,
+        golden=images.read(learned.golden % len(images)),
+        images=tuple(TaughtImage(file=path.name, sha256=images.sha256(i)) for i, path in enumerate(images.paths)),
+        thresholds=learned.calibration.thresholds,
+        false_alarm_target=false_alarm_target,
+        false_alarm_interval=learned.calibration.interval,
+        promise=learned.calibration.promise,
+        choices=choices,
+        ng_false_alarm_interval=learned.calibration.ng_interval,
     )
+    return store_fit(data_dir, content, release=release, started=started)
+
+
+def store_fit(data_dir: Path, content: RecipeContent, *, release: bool, started: float) -> FitReport:
+    """Store what was learned as a new version, release it when asked, and report; `started` is monotonic."""
+    store = RecipeStore(data_dir)
+    ref = store.save(content)
     if release:
         store.release(ref.name, ref.version)
     return FitReport(
-        recipe=name,
+        recipe=ref.name,
         version=ref.version,
-        images=len(images),
+        images=len(content.images),
         fit_s=round(time.monotonic() - started, 3),
-        mode=settings.kind,
-        review_threshold=learned.calibration.thresholds.review,
-        ng_threshold=learned.calibration.thresholds.ng,
-        false_alarm_target=false_alarm_target,
-        false_alarm_interval=learned.calibration.interval,
-        choices=choices,
+        mode=content.settings.kind,
+        review_threshold=content.thresholds.review,
+        ng_threshold=content.thresholds.ng,
+        false_alarm_target=content.false_alarm_target,
+        false_alarm_interval=content.false_alarm_interval,
+        choices=content.choices,
         ref=ref,
     )
 
@@ -159,5 +163,5 @@ def choose_images(found: ImageFolder) -> ImageFolder:
     return ImageFolder(tuple(found.paths[index * count // most] for index in range(most)))
 
 
-def _no_progress(stage: str, done: float) -> None:
+def no_progress(stage: str, done: float) -> None:
     return None

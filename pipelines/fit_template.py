@@ -10,10 +10,10 @@ from typing import Any
 from inspector.config import ID_PATTERN
 from inspector.detector.manifest import TaughtImage
 from inspector.detector.recipe import pack_template
-from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.detector.recipe_store import RecipeContent
 from inspector.detector.template_learning import SAMPLES_SEEN, LearnedTemplate, learn_differences, learn_names
 from inspector.errors import FitError, RecipeError
-from pipelines.fit import FitReport, Progress, fit_recipe
+from pipelines.fit import FitReport, Progress, fit_recipe, no_progress, store_fit
 from pipelines.template_set import PairFolder, open_good_pairs, open_labelled_pairs
 
 MOST_GOOD_PAIRS = 400
@@ -70,7 +70,7 @@ def fit_template_recipe(
     no template set, and the store's errors.
     """
     started = time.monotonic()
-    report = progress or _no_progress
+    report = progress or no_progress
     if good is None and labels is None:
         raise FitError("template mode learns from --labels (frames, templates and boxes), --good (pairs), or both")
     if not re.fullmatch(ID_PATTERN, name):
@@ -90,41 +90,24 @@ def fit_template_recipe(
         **learned.choices,
         "promise": learned.promise,
     }
-    store = RecipeStore(data_dir)
-    ref = store.save(
-        RecipeContent(
-            name=name,
-            settings=settings,
-            frame_size=None,
-            arrays=arrays,
-            graph=learned.graph,
-            contrast_graph=None,
-            golden=pairs.read(0)[1],
-            images=tuple(
-                TaughtImage(file=pair.shown.name, sha256=pairs.sha256(index)) for index, pair in enumerate(pairs.pairs)
-            ),
-            thresholds=learned.model.thresholds,
-            false_alarm_target=false_alarm_target,
-            false_alarm_interval=learned.false_alarm_interval,
-            promise=learned.promise,
-            choices=choices,
-        )
-    )
-    if release:
-        store.release(ref.name, ref.version)
-    return FitReport(
-        recipe=name,
-        version=ref.version,
-        images=len(pairs),
-        fit_s=round(time.monotonic() - started, 3),
-        mode=settings.kind,
-        review_threshold=learned.model.thresholds.review,
-        ng_threshold=learned.model.thresholds.ng,
+    content = RecipeContent(
+        name=name,
+        settings=settings,
+        frame_size=None,
+        arrays=arrays,
+        graph=learned.graph,
+        contrast_graph=None,
+        golden=pairs.read(0)[1],
+        images=tuple(
+            TaughtImage(file=pair.shown.name, sha256=pairs.sha256(index)) for index, pair in enumerate(pairs.pairs)
+        ),
+        thresholds=learned.model.thresholds,
         false_alarm_target=false_alarm_target,
         false_alarm_interval=learned.false_alarm_interval,
+        promise=learned.promise,
         choices=choices,
-        ref=ref,
     )
+    return store_fit(data_dir, content, release=release, started=started)
 
 
 def open_pairs(good: Path | None, labels: Path | None) -> PairFolder:
@@ -133,7 +116,3 @@ def open_pairs(good: Path | None, labels: Path | None) -> PairFolder:
     found = open_good_pairs(good).pairs if good is not None else ()
     count = min(len(found), MOST_GOOD_PAIRS)
     return PairFolder((*labelled, *(found[index * len(found) // count] for index in range(count))))
-
-
-def _no_progress(stage: str, done: float) -> None:
-    return None

@@ -10,7 +10,6 @@ that `inspect` gave, and every NG or REVIEW gets its evidence.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -24,19 +23,10 @@ from inspector.images import IMAGE_SUFFIXES
 from tests.mosquitto import Mosquitto
 from tests.mqtt_subscriber import Subscriber
 from tests.small_line import drop
+from tools.measure_accuracy import INSPECTOR, call_inspector
 
-INSPECTOR = Path(sys.executable).with_name("inspector")
 IMAGES_A_SET = 12
 DEADLINE_S = 120.0
-
-
-def call_inspector(*arguments: str | Path) -> dict[str, Any]:
-    """One command with --json; its answer. A failure ends the trial with the command's own words."""
-    result = subprocess.run([INSPECTOR, *arguments, "--json"], check=False, stdout=subprocess.PIPE)
-    if result.returncode != 0:
-        raise SystemExit(result.returncode)
-    answer: dict[str, Any] = json.loads(result.stdout)
-    return answer
 
 
 def choose_images(dataset: Path) -> list[Path]:

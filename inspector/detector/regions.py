@@ -14,11 +14,7 @@ MAX_DETECTIONS = 32
 
 
 def find_detections(
-    scores: NDArray[np.float32],
-    threshold: float,
-    cell_px: int,
-    matrix: Matrix | None,
-    size: tuple[int, int],
+    scores: NDArray[np.float32], threshold: float, cell_px: int, matrix: Matrix | None, size: tuple[int, int]
 ) -> tuple[Detection, ...]:
     """Connected regions (8 neighbours) of a (h, w) map at or above `threshold`, worst first, `MAX_DETECTIONS` at most.
 

@@ -13,7 +13,6 @@ from inspector.detector.comparison import Cells, LargestZ
 from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import FeatureBank, pad_to_cells
 from inspector.detector.good_images import GoodImages, Progress
-from inspector.detector.levels import image_level
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -29,6 +28,7 @@ from inspector.detector.surface_model import (
     SurfaceStatistics,
     border_bins,
     calibrated,
+    image_level,
     spread_over,
     with_map_calibration,
     without_map_calibration,

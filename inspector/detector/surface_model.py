@@ -21,9 +21,11 @@ RINGS = len(BORDER_EDGES)
 BINS = RINGS * RINGS
 UPPER_QUANTILE = 0.99
 SCALE_FLOOR_SHARE = 0.3
+SMALLEST_LEVEL = 1e-3
 SMALLEST_SCALE = 0.05
-"""In units of z: only constant images come near it."""
+"""In units of the image's mean answer, respectively of z: only constant images come near it."""
 SAMPLES_PER_BIN = 200
+LEVEL_STEP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,13 @@ def spread_over_window(
     else:
         spread = [source[..., bins] for source in sources]
     return BorderMaps(*spread)
+
+
+def image_level(features: Cells) -> Cells:
+    """(C,) mean answer of each filter over an image, from every third cell: takes out gain, focus and noise."""
+    sampled = features[:, LEVEL_STEP // 2 :: LEVEL_STEP, LEVEL_STEP // 2 :: LEVEL_STEP]
+    sampled = sampled if sampled.size else features
+    return np.asarray(sampled.reshape(len(features), -1).mean(axis=1) + SMALLEST_LEVEL, np.float32)
 
 
 def calibrated(worst: Cells, maps: BorderMaps, smooth_cells: int) -> Cells:

@@ -14,13 +14,13 @@ import numpy as np
 from inspector.detector.comparison import Cells, LargestZ
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank, pad_to_cells
-from inspector.detector.levels import image_level
 from inspector.detector.regions import find_detections
 from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, halve, merge_tile, tile_cells
 from inspector.detector.surface_model import (
     BorderMaps,
     SurfaceStatistics,
     calibrated,
+    image_level,
     spread_over,
     spread_over_window,
 )

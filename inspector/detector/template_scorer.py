@@ -8,6 +8,7 @@ template there, in times the usual good pair.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,7 +80,7 @@ class TemplateModel:
     thresholds: Thresholds
 
 
-class _PairScorer:
+class _PairScorer(ABC):
     """What both kinds have in common: from candidates to a scoring."""
 
     def __init__(self, model: TemplateModel) -> None:
@@ -89,8 +90,9 @@ class _PairScorer:
     def thresholds(self) -> Thresholds:
         return self._model.thresholds
 
+    @abstractmethod
     def find_candidates(self, pair: LaidPair) -> tuple[Detection, ...]:
-        raise NotImplementedError
+        """See `TemplateScorer.find_candidates`."""
 
     def score_pair(self, pixels: BgrImage, template: BgrImage) -> Scoring:
         """See `TemplateScorer.score_pair`."""

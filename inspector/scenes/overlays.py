@@ -1,6 +1,6 @@
 """Synthetic defects painted onto photographs of any part or surface, with their exact masks.
 
-They decide between detectors when there are no real defects: each family imitates a way in which production fails
+They measure a detector where there are few real defects: each family imitates a way in which production fails
 (something lies on it, is scratched, cracked, pitted, stained, missing, wrong, shifted or discoloured). Families for
 "train" may be shown to models that learn; families for "judge" are kept back from them (see `FAMILIES`).
 """
