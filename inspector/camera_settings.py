@@ -49,7 +49,8 @@ class PartPresentTrigger(Settings):
         default=3.0,
         gt=0,
         le=255,
-        description="Mean difference between two frames below which the part is at rest.",
+        description="Grey levels by which, from one frame to the next, the mean of a patch as wide as a twelfth "
+        "of the picture may change while the part is at rest.",
     )
     settle_frames: int = Field(default=2, ge=1, le=100, description="Frames at rest before the part is taken.")
     empty_frames: int = Field(default=5, ge=1, le=1000, description="Frames at the start that show the empty station.")

@@ -116,6 +116,18 @@ def test_a_part_that_never_rests_is_not_taken() -> None:
     assert parts_of(make_gate(PartPresentTrigger()), [belt.show(x) for x in positions]) == []
 
 
+def test_a_dull_slow_part_is_not_taken_while_it_moves() -> None:
+    """One edge of a part that is hardly brighter than the belt, 4 px a frame, under noise: moving all the same."""
+    noise = np.random.default_rng(7)
+    frames = []
+    for left in [None] * 5 + list(range(-160, 80, 4)) + [80] * 6:
+        frame = np.full((240, 320, 3), 60, np.float32)
+        if left is not None:
+            frame[40:200, max(left, 0) : left + 160] = 100
+        frames.append((frame + noise.normal(0, 6, frame.shape)).clip(0, 255).astype(np.uint8))
+    assert parts_of(make_gate(PartPresentTrigger()), frames) == [5 + 60 + 2]
+
+
 def test_more_settle_frames_wait_longer() -> None:
     """`settle_frames` counts frames at rest before the part is taken."""
     belt = Belt()

@@ -17,6 +17,8 @@ from inspector.config import CommandTrigger, IntervalTrigger, PartPresentTrigger
 from inspector.records import BgrImage
 
 COMPARED_WIDTH_PX = 96
+MOTION_PATCH_PX = 8
+"""Side of the patches of the reduced picture that motion is looked for in: noise averages out, an edge does not."""
 BACKGROUND_ADAPTATION = 0.02
 """Share by which an empty station's picture moves the learned background, so that drifting light does not add up."""
 
@@ -109,7 +111,9 @@ class PartPresentGate:
 
     The first `empty_frames` frames must show the empty station: their mean is the background, which then
     follows slow changes of light while the station is empty. The next part is taken only after the
-    station was empty again. Frames are compared as grey pictures about 96 px wide.
+    station was empty again. Frames are compared as grey pictures about 96 px wide. Whether something
+    moves is asked of the patch that changed most: over the whole picture, the one edge of a dull part
+    that comes in weighs less than noise does.
     """
 
     needs_pixels = True
@@ -132,7 +136,7 @@ class PartPresentGate:
             self._learned += 1
             self._background += (picture - self._background) / np.float32(self._learned)
             return False
-        at_rest = self._previous is not None and _difference(picture, self._previous) < self._config.motion_level
+        at_rest = self._previous is not None and _motion(picture, self._previous) < self._config.motion_level
         self._previous = picture
         difference = _difference(picture, self._background)
         if difference < self._config.difference_level:
@@ -163,3 +167,8 @@ def _reduce_to_grey(pixels: BgrImage) -> NDArray[np.float32]:
 def _difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Mean absolute difference in grey levels."""
     return float(np.abs(first - second).mean())
+
+
+def _motion(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Change of the mean grey level of the patch that changed most."""
+    return float(np.abs(cv2.blur(first - second, (MOTION_PATCH_PX, MOTION_PATCH_PX))).max())
