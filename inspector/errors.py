@@ -27,10 +27,11 @@
     │   ├── DataDirLockedError   a second service on the same data directory
     │   ├── SchemaVersionError   the database belongs to a newer program
     │   └── ChainBrokenError     a row of the audit chain was changed
-    └── BrokerError              MQTT
-        ├── BrokerUnreachableError   retried with back-off (NoAnswerError: it accepts and stays silent)
-        └── BrokerRefusedError       credentials or rights: retried slowly, shown in `status`
-                                     (ProtocolVersionError: it speaks only the other MQTT version)
+    ├── BrokerError              MQTT
+    │   ├── BrokerUnreachableError   retried with back-off (NoAnswerError: it accepts and stays silent)
+    │   └── BrokerRefusedError       credentials or rights: retried slowly, shown in `status`
+    │                                (ProtocolVersionError: it speaks only the other MQTT version)
+    └── CloudError               a question to a cloud model: kept, and asked again where that helps
 
 A caller that can wait catches the retryable leaves (`CameraUnavailableError`, `CameraStalledError`,
 `DiskFullError`, `BrokerUnreachableError`, `BrokerRefusedError`); a caller that serves a person
@@ -156,3 +157,7 @@ class BrokerUnreachableError(BrokerError):
 
 class BrokerRefusedError(BrokerError):
     """The broker answered and refused: credentials or rights."""
+
+
+class CloudError(InspectorError):
+    """A question to a cloud model could not be asked or was not answered."""
