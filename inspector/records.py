@@ -179,6 +179,8 @@ class Detection:
     score: float
     name: str = "anomaly"
     area_px: int = 0
+    name_confidence: float | None = None
+    """0..1, of the likeliest name a recipe was taught; None where nothing named the region."""
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.box_xyxy_px

@@ -201,9 +201,8 @@ def sum_production(parts: Iterable[ProducedPart], seen: set[str], review_thresho
 
 
 def versions_with_same_scores(recipe: Recipe) -> tuple[RecipeRef, ...]:
-    """The recipe's version and those it was calibrated from: they differ in their thresholds alone."""
-    record = recipe.manifest.calibration
-    older = record.same_scores if record else ()
+    """The recipe's version and those it was calibrated or named from: they differ in thresholds and names alone."""
+    older = recipe.manifest.same_scores
     return (recipe.ref, *(RecipeRef(recipe.ref.name, item.version, item.sha256) for item in older))
 
 

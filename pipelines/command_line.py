@@ -154,6 +154,32 @@ def calibrate(
     answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
 
 
+@app.command("name")
+def name_recipe(
+    name: NameArgument,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--examples", help="Folder with a folder of images for each defect name; masks are used if there."
+        ),
+    ] = None,
+    reviews: Annotated[
+        Path | None,
+        typer.Option("--reviews", help="Learn from named reviews: a data directory, or the YAML of a plant."),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn names of defects from a few labelled examples of each, as a new recipe version with the same scores."""
+    from pipelines.name import name_defects
+
+    report = name_defects(
+        name, resolve_data_dir(data_dir), examples_dir=examples, reviews=reviews, release=release
+    ).to_json()
+    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+
+
 @app.command()
 def release(name: NameArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Release a recipe version (NAME@3) for production; plain NAME releases the latest again."""
@@ -279,6 +305,10 @@ def review(
     finding: Annotated[str, typer.Argument(help="What a person found: good or defect.", show_default=False)],
     by: Annotated[str | None, typer.Option("--by", help="Who found it; default the user of this machine.")] = None,
     note: Annotated[str | None, typer.Option("--note", help="A sentence for the record.")] = None,
+    defect_name: Annotated[
+        str | None,
+        typer.Option("--name", "--defect-name", help="What the defect is called; `inspector name` learns it."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML of the plant, where its MQTT topic root is not inspector/v1.")
     ] = None,
@@ -290,7 +320,13 @@ def review(
 
     topic_root = load_config(config).mqtt.topic_root if config else None
     value = review_inspection(
-        inspection_id, finding, resolve_data_dir(data_dir), reviewer=by, note=note, topic_root=topic_root
+        inspection_id,
+        finding,
+        resolve_data_dir(data_dir),
+        reviewer=by,
+        note=note,
+        defect_name=defect_name,
+        topic_root=topic_root,
     ).to_json()
     answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
 

@@ -120,6 +120,26 @@ def open_test_set(root: Path) -> TestSet:
     return TestSet(root, tuple(images))
 
 
+def open_examples(root: Path) -> tuple[TestImage, ...]:
+    """Defects to learn names from: `root/<name>/*`, or `root/test/<name>/*`; `good` is passed over.
+
+    Masks are looked for in `ground_truth` in `root`, and else beside it. Raises `DatasetError` when there are none.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder")
+    shown = root / "test" if (root / "test").is_dir() else root
+    images: list[TestImage] = []
+    for folder in sorted(item for item in shown.iterdir() if item.is_dir() and not item.name.startswith(".")):
+        if folder.name in (GOOD, "ground_truth", "train"):
+            continue
+        for path in find_images(folder):
+            mask = _find_mask(root, folder.name, path) or _find_mask(root.parent, folder.name, path)
+            images.append(TestImage(path, folder.name, mask))
+    if not images:
+        raise DatasetError(f"{shown} holds no examples; expected one folder for each defect name, with images")
+    return tuple(images)
+
+
 def _find_mask(root: Path, defect: str | None, path: Path) -> Path | None:
     if defect is None:
         return None

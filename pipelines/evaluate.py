@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from inspector.detector.name_detections import DetectionNamer, open_namer
+from inspector.detector.naming import UNKNOWN
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.scorer import Scorer
 from inspector.errors import ImageError, RecipeMismatchError
 from inspector.images import decode_image, read_image_bytes
 from inspector.records import RecipeRef, Scoring, VerdictKind
 from pipelines.dataset import TestImage, open_test_set, read_mask
-from pipelines.inspect_frame import decide_verdict
+from pipelines.inspect_frame import decide_verdict, name_detections
 from pipelines.metrics import PixelMeasures, image_measures
+
+NOTHING_FOUND = "nothing found"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedImage:
-    """What the recipe said about one test image. A refused image has an infinite score and its `refusal`."""
+    """What the recipe said about one test image. A refused image has an infinite score and its `refusal`.
+
+    `name` is that of the worst region, None where none was found or the recipe has no names.
+    """
 
     image: TestImage
     score: float
@@ -31,6 +39,20 @@ class EvaluatedImage:
     latency_ms: float
     scoring: Scoring | None
     refusal: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameMeasures:
+    """How a recipe's names agree with the folders' names, by the worst region of each image.
+
+    `accuracy` and `unknown_rate` are shares of the images with a taught name in which something was found, None
+    without any. `confusion` counts {folder: {name, "unknown" or "nothing found": images}} for every defect's folder.
+    """
+
+    accuracy: float | None
+    unknown_rate: float | None
+    confusion: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,7 @@ class EvaluateReport:
     latency_ms: dict[str, float | None]
     refused: int
     miss_rate_by_defect: dict[str, float]
+    names: NameMeasures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields of the design page, and a few more."""
@@ -72,6 +95,9 @@ class EvaluateReport:
             "latency_ms": self.latency_ms,
             "refused": self.refused,
             "miss_rate_by_defect": self.miss_rate_by_defect,
+            "name_accuracy": self.names.accuracy if self.names else None,
+            "name_unknown_rate": self.names.unknown_rate if self.names else None,
+            "name_confusion": self.names.confusion if self.names else None,
         }
 
 
@@ -89,35 +115,63 @@ def evaluate_recipe(
     """
     recipe = RecipeStore(data_dir).load(reference, require_released=False)
     test_set = open_test_set(dataset_dir)
-    scorer = recipe.scorer(threads=1)
+    scorer, namer = recipe.scorer(threads=1), open_namer(recipe)
     pixels = PixelMeasures()
     evaluated: list[EvaluatedImage] = []
     for index, image in enumerate(test_set.images):
-        result = evaluate_image(image, scorer)
+        result = evaluate_image(image, scorer, namer)
         if test_set.has_masks and result.scoring is not None:
             _add_pixels(pixels, result)
-        evaluated.append(EvaluatedImage(image, result.score, result.alarm, result.latency_ms, None, result.refusal))
+        evaluated.append(replace(result, scoring=None))
         if progress is not None:
             progress("evaluate", (index + 1) / len(test_set.images))
-    return summarise(recipe.ref, scorer, evaluated, pixels)
+    names = measure_names(evaluated, namer.namer.names) if namer is not None else None
+    return summarise(recipe.ref, scorer, evaluated, pixels, names)
 
 
-def evaluate_image(image: TestImage, scorer: Scorer) -> EvaluatedImage:
+def evaluate_image(image: TestImage, scorer: Scorer, namer: DetectionNamer | None = None) -> EvaluatedImage:
     """Inspect one image from its bytes, as the verdict lane would. Never raises for a bad image: it is refused."""
     try:
         encoded = read_image_bytes(image.path)
         started = time.perf_counter()
-        scoring = scorer.score_frame(decode_image(encoded))
+        pixels = decode_image(encoded)
+        scoring = scorer.score_frame(pixels)
         verdict = decide_verdict(scoring, scorer.thresholds)
+        if namer is not None and verdict.detections:
+            verdict = name_detections(verdict, pixels, scoring, namer)
         latency_ms = (time.perf_counter() - started) * 1e3
     except (ImageError, RecipeMismatchError) as error:
         return EvaluatedImage(image, math.inf, True, math.nan, None, str(error))
     refusal = "; ".join(scoring.oddities) or None
     score = math.inf if refusal else scoring.score
-    return EvaluatedImage(image, score, verdict.kind is not VerdictKind.OK, latency_ms, scoring, refusal)
+    name = verdict.detections[0].name if namer is not None and verdict.detections else None
+    return EvaluatedImage(image, score, verdict.kind is not VerdictKind.OK, latency_ms, scoring, refusal, name)
 
 
-def summarise(ref: RecipeRef, scorer: Scorer, evaluated: list[EvaluatedImage], pixels: PixelMeasures) -> EvaluateReport:
+def measure_names(evaluated: list[EvaluatedImage], taught: tuple[str, ...]) -> NameMeasures:
+    """Compare the worst regions' names with the folders' names."""
+    confusion: dict[str, Counter[str]] = defaultdict(Counter)
+    judged: list[tuple[str, str]] = []
+    for result in evaluated:
+        if result.image.defect is None:
+            continue
+        confusion[result.image.defect][result.name or NOTHING_FOUND] += 1
+        if result.image.defect in taught and result.name is not None:
+            judged.append((result.image.defect, result.name))
+    return NameMeasures(
+        accuracy=_mean([true == found for true, found in judged]),
+        unknown_rate=_mean([found == UNKNOWN for _, found in judged]),
+        confusion={folder: dict(sorted(counts.items())) for folder, counts in sorted(confusion.items())},
+    )
+
+
+def summarise(
+    ref: RecipeRef,
+    scorer: Scorer,
+    evaluated: list[EvaluatedImage],
+    pixels: PixelMeasures,
+    names: NameMeasures | None = None,
+) -> EvaluateReport:
     """All measures of an evaluated test set."""
     good = [result.alarm for result in evaluated if result.image.defect is None]
     defective = [not result.alarm for result in evaluated if result.image.defect is not None]
@@ -145,6 +199,7 @@ def summarise(ref: RecipeRef, scorer: Scorer, evaluated: list[EvaluatedImage], p
             kind: float(np.mean([not result.alarm for result in evaluated if result.image.defect == kind]))
             for kind in kinds
         },
+        names=names,
     )
 
 

@@ -1,21 +1,27 @@
 """The heart: one frame in, one verdict out. No broker, no database, no camera; one image and one recipe.
 
-decode_frame  →  score (register, screen, tiles)  →  decide_verdict
+decode_frame  →  score (register, screen, tiles)  →  decide_verdict  →  name_detections
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import cv2
+import structlog
 
 from inspector.cameras.camera import CapturedFrame
 from inspector.config import CameraBase
+from inspector.detector.name_detections import DetectionNamer
 from inspector.detector.scorer import Scorer
 from inspector.errors import ImageError
 from inspector.images import ImageLimits, check_size, decode_image, read_header, sha256_hex, sha256_pixels
-from inspector.records import Frame, Scoring, Thresholds, Verdict, VerdictKind
+from inspector.records import BgrImage, Frame, Scoring, Thresholds, Verdict, VerdictKind
 
 BETWEEN_THRESHOLDS = "score between the review and the NG threshold"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,13 @@ class InspectedFrame:
 
 
 def inspect_frame(
-    captured: CapturedFrame, camera: CameraBase, scorer: Scorer, limits: ImageLimits = ImageLimits()
+    captured: CapturedFrame,
+    camera: CameraBase,
+    scorer: Scorer,
+    limits: ImageLimits = ImageLimits(),
+    namer: DetectionNamer | None = None,
 ) -> InspectedFrame:
-    """Inspect one frame under one recipe.
+    """Inspect one frame under one recipe; `namer` is the recipe's, if it was taught names.
 
     Raises `ImageError` for a frame that cannot be decoded or has not the declared size and
     `RecipeMismatchError` for a frame that the recipe was not made for.
@@ -43,6 +53,9 @@ def inspect_frame(
     scored = time.monotonic_ns()
     verdict = decide_verdict(scoring, scorer.thresholds)
     timings = {"decode": (decoded - started) / 1e6, "score": (scored - decoded) / 1e6}
+    if namer is not None and verdict.detections:
+        verdict = name_detections(verdict, frame.pixels, scoring, namer)
+        timings["name"] = (time.monotonic_ns() - scored) / 1e6
     return InspectedFrame(frame=frame, scoring=scoring, verdict=verdict, timings_ms=timings)
 
 
@@ -91,3 +104,12 @@ def decide_verdict(scoring: Scoring, thresholds: Thresholds) -> Verdict:
         detections=() if kind is VerdictKind.OK else scoring.detections,
         reasons=reasons,
     )
+
+
+def name_detections(verdict: Verdict, pixels: BgrImage, scoring: Scoring, namer: DetectionNamer) -> Verdict:
+    """The verdict with a name for each detection. A verdict never fails for a name: then they stay as they are."""
+    try:
+        return replace(verdict, detections=namer.name(pixels, scoring, verdict.detections))
+    except (cv2.error, ArithmeticError, ValueError, LookupError, TypeError, RuntimeError):
+        log.exception("naming_failed", detections=len(verdict.detections))
+        return verdict

@@ -12,6 +12,7 @@ from inspector import __version__
 from inspector.cameras.camera import CapturedFrame
 from inspector.clock import utc_now_us
 from inspector.config import FolderCamera
+from inspector.detector.name_detections import open_namer
 from inspector.detector.recipe import Recipe
 from inspector.errors import ImageError, RecipeMismatchError
 from inspector.images import read_image_bytes
@@ -48,6 +49,7 @@ class ImageVerdict:
                     "box_xyxy_px": list(detection.box_xyxy_px),
                     "score": detection.score,
                     "name": detection.name,
+                    "name_confidence": detection.name_confidence,
                     "area_px": detection.area_px,
                 }
                 for detection in self.verdict.detections
@@ -63,7 +65,7 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
 
     An unreadable image or one of another size is NOT_INSPECTED with the reason; the others go on.
     """
-    scorer = recipe.scorer(threads=2)
+    scorer, namer = recipe.scorer(threads=2), open_namer(recipe)
     settings = FolderCamera(id=ONE_OFF_CAMERA, path=Path())
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
                 part_id=image.stem,
                 part_id_source=PartIdSource.FILE_NAME,
             )
-            inspected = inspect_frame(captured, settings, scorer)
+            inspected = inspect_frame(captured, settings, scorer, namer=namer)
         except (ImageError, RecipeMismatchError) as error:
             yield ImageVerdict(image, not_inspected(str(error)), str(recipe.ref), {}, None)
             continue

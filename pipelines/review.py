@@ -10,6 +10,7 @@ from typing import Any
 
 from inspector.clock import UtcClock, utc_now_us
 from inspector.config import MqttConfig
+from inspector.detector.naming import check_name
 from inspector.errors import InputError, StoreError
 from inspector.mqtt.messages import disposition_message
 from inspector.records import Message, VerdictKind
@@ -19,7 +20,7 @@ from inspector.store.reviews import add_disposition, add_review, current_disposi
 from inspector.store.stored import StoredInspection
 
 FINDINGS = {"good": VerdictKind.OK, "defect": VerdictKind.NG}
-LONGEST_NAME = 80
+LONGEST_REVIEWER = 80
 LONGEST_NOTE = 1000
 
 
@@ -35,6 +36,7 @@ class ReviewReport:
     finding: str
     reviewer: str
     disposition: VerdictKind
+    defect_name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -45,6 +47,7 @@ class ReviewReport:
             "part_id": self.part_id,
             "verdict": self.verdict.value,
             "finding": self.finding,
+            "defect_name": self.defect_name,
             "reviewer": self.reviewer,
             "disposition": self.disposition.value,
         }
@@ -57,18 +60,22 @@ def review_inspection(
     *,
     reviewer: str | None = None,
     note: str | None = None,
+    defect_name: str | None = None,
     topic_root: str | None = None,
     clock: UtcClock = utc_now_us,
 ) -> ReviewReport:
     """Record a review, `good` or `defect`, and the disposition with its message once the part's views allow one.
 
     Reviewing again adds a review; the newest counts. Killed between the two, the review stands and reviewing again
-    completes it. Raises `InputError` for another finding or an unusable name or note, `StoreError` for an inspection
-    that is not there.
+    completes it. `defect_name` says what the inspection's worst region shows. Raises `InputError` for another finding,
+    an unusable name or note, or the name of a defect that was not found, `StoreError` for an inspection that is not
+    there.
     """
     if finding not in FINDINGS:
         raise InputError(f"finding {finding[:40]!r}: say good or defect")
-    reviewer = _check_text("name", reviewer if reviewer is not None else _user_name(), LONGEST_NAME)
+    reviewer = _check_text("name", reviewer if reviewer is not None else _user_name(), LONGEST_REVIEWER)
+    if defect_name is not None:
+        defect_name = _check_defect_name(defect_name, finding)
     comment = None if note is None else _check_text("note", note, LONGEST_NOTE)
     if not (data_dir / DATABASE_FILE).is_file():
         raise StoreError(f"{data_dir}: there is no database here; name the service's --data-dir")
@@ -77,7 +84,13 @@ def review_inspection(
         inspection = load_inspection(db, inspection_id)
         trigger_id, now_us = str(inspection.trigger.trigger_id), clock()
         review_id = add_review(
-            db, inspection_id, reviewer=reviewer, finding=FINDINGS[finding].value, comment=comment, now_us=now_us
+            db,
+            inspection_id,
+            reviewer=reviewer,
+            finding=FINDINGS[finding].value,
+            defect_name=defect_name,
+            comment=comment,
+            now_us=now_us,
         )
         truth = judge_part(db, trigger_id)
         # A part that waits for further views keeps the verdict it has, unless an earlier review said otherwise.
@@ -97,7 +110,17 @@ def review_inspection(
         finding=finding,
         reviewer=reviewer,
         disposition=truth,
+        defect_name=defect_name,
     )
+
+
+def _check_defect_name(name: str, finding: str) -> str:
+    if finding != "defect":
+        raise InputError(f"a good part has no defect to call {name[:40]!r}")
+    problem = check_name(name.strip())
+    if problem is not None:
+        raise InputError(problem)
+    return name.strip()
 
 
 def _announce(

@@ -195,7 +195,7 @@ class VerdictLane:
         if recipe is None:
             return _failed(captured, not_inspected(f"no recipe: {missing_recipe}"), None)
         try:
-            inspected = inspect_frame(captured, camera.settings, recipe.scorer)
+            inspected = inspect_frame(captured, camera.settings, recipe.scorer, namer=recipe.namer)
         except InspectorError as error:
             return _failed(captured, not_inspected(str(error)), recipe.ref)
         except (cv2.error, ArithmeticError, ValueError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from inspector.detector.name_detections import DetectionNamer, open_namer
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.scorer import Scorer
 from inspector.errors import RecipeError
@@ -17,6 +18,7 @@ class LoadedRecipe:
 
     ref: RecipeRef
     scorer: Scorer
+    namer: DetectionNamer | None = None
 
 
 class ActiveRecipe:
@@ -37,7 +39,7 @@ class ActiveRecipe:
     def preload(self, reference: str) -> LoadedRecipe:
         """Load a released version without making it active; raises `RecipeError`."""
         recipe = self._recipes.load(reference, require_released=True)
-        return LoadedRecipe(ref=recipe.ref, scorer=recipe.scorer(threads=1))
+        return LoadedRecipe(ref=recipe.ref, scorer=recipe.scorer(threads=1), namer=open_namer(recipe))
 
     def activate(self, loaded: LoadedRecipe) -> None:
         """Use this recipe from the next trigger on."""

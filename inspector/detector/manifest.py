@@ -100,6 +100,27 @@ class CalibrationRecord(_Section):
     target: float = Field(gt=0, lt=1)
 
 
+class NamedExamples(_Section):
+    """One taught name: how many examples, and how many of them, each left out in turn, were named right or unknown."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    examples: int = Field(ge=1)
+    right: int = Field(ge=0)
+    unknown: int = Field(ge=0)
+
+
+class NamesRecord(_Section):
+    """What `names.npz` was learned from.
+
+    `same_scores` are the versions that score every frame alike, the one that was given names first.
+    """
+
+    same_scores: tuple[RecipeVersion, ...] = Field(min_length=1)
+    names: tuple[NamedExamples, ...] = Field(min_length=1, max_length=256)
+    from_folder: int = Field(ge=0)
+    from_reviews: int = Field(ge=0)
+
+
 class TemplateSettings(_Section):
     """Numbers of a template recipe; `names` is empty when nothing was labelled, and then there is no graph."""
 
@@ -131,6 +152,8 @@ class Manifest(_Section):
     settings: Annotated[PartSettings | SurfaceSettings | TemplateSettings, Field(discriminator="kind")]
     calibration: CalibrationRecord | None = None
     """None: the thresholds are those of the fit."""
+    names: NamesRecord | None = None
+    """None: defects have no names, or in template mode those of the settings."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 
@@ -138,6 +161,13 @@ class Manifest(_Section):
     def has_graph(self) -> bool:
         """Whether the recipe needs `features.onnx`: all do, but templates without names."""
         return not isinstance(self.settings, TemplateSettings) or bool(self.settings.names)
+
+    @property
+    def same_scores(self) -> tuple[RecipeVersion, ...]:
+        """The versions before this one that score every frame alike, newest first."""
+        records = [record for record in (self.calibration, self.names) if record is not None]
+        known = {item.version: item for record in records for item in record.same_scores}
+        return tuple(known[version] for version in sorted(known, reverse=True))
 
 
 class Release(_Section):

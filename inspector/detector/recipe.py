@@ -21,6 +21,7 @@ from inspector.detector.manifest import (
     SurfaceSettings,
     TemplateSettings,
 )
+from inspector.detector.naming import Namer
 from inspector.detector.part_model import PartStatistics
 from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
 from inspector.detector.scorer import Scorer
@@ -45,6 +46,7 @@ class Recipe:
     arrays: Arrays
     graph: bytes
     contrast_graph: bytes | None
+    namer: Namer | None = None
 
     @property
     def mode(self) -> str:
@@ -234,10 +236,10 @@ DAMAGED_ARCHIVE = (
 )
 
 
-def decode_arrays(content: bytes) -> Arrays:
-    """The arrays of an `arrays.npz`; `RecipeTamperedError` for anything else. Pickles are never loaded."""
+def decode_arrays(content: bytes, name: str = "arrays.npz") -> Arrays:
+    """The arrays of a file; `RecipeTamperedError` that calls it `name` for anything else. Pickles are never loaded."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return {name: np.asarray(stored[name]) for name in stored.files}
     except DAMAGED_ARCHIVE as error:
-        raise RecipeTamperedError(f"arrays.npz cannot be read: {error}") from error
+        raise RecipeTamperedError(f"{name} cannot be read: {error}") from error

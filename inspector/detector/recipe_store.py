@@ -31,6 +31,7 @@ from inspector.detector.manifest import (
     CalibrationRecord,
     Manifest,
     ManifestThresholds,
+    NamesRecord,
     PartSettings,
     Release,
     ReleaseList,
@@ -38,6 +39,7 @@ from inspector.detector.manifest import (
     TaughtImage,
     TemplateSettings,
 )
+from inspector.detector.naming import Namer, pack_names, unpack_names
 from inspector.detector.recipe import Arrays, Recipe, decode_arrays, encode_arrays
 from inspector.errors import (
     DataDirReadOnlyError,
@@ -57,6 +59,7 @@ RELEASES = "released.json"
 LARGEST_PNG_BYTES = 4_000_000
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
 CONTRAST = "contrast.onnx"
+NAMES = "names.npz"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -120,6 +123,16 @@ class RecipeStore:
         old, ref = recipe.manifest, recipe.ref
         files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref)
         return self._add_version(ref.name, files, lambda version: _describe_calibrated(old, version, calibrated))
+
+    def save_named(self, recipe: Recipe, namer: Namer, record: NamesRecord) -> RecipeRef:
+        """Write a new version, unreleased, with the very files of `recipe` and these names, which replace older ones.
+
+        Raises what `save_calibrated` raises.
+        """
+        old, ref = recipe.manifest, recipe.ref
+        files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref)
+        files[NAMES] = encode_arrays(pack_names(namer))
+        return self._add_version(ref.name, files, lambda version: _describe_named(old, version, record, files))
 
     def _add_version(self, name: str, files: dict[str, bytes], describe: Callable[[int], Manifest]) -> RecipeRef:
         folder = self._root / name
@@ -206,6 +219,7 @@ class RecipeStore:
             arrays=decode_arrays(files["arrays.npz"]),
             graph=files.get("features.onnx", b""),
             contrast_graph=files.get(CONTRAST),
+            namer=unpack_names(decode_arrays(files[NAMES], NAMES)) if NAMES in files else None,
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -293,6 +307,18 @@ def _describe_calibrated(old: Manifest, version: int, calibrated: CalibratedCont
     )
 
 
+def _describe_named(old: Manifest, version: int, record: NamesRecord, files: dict[str, bytes]) -> Manifest:
+    return old.model_copy(
+        update={
+            "version": version,
+            "created_utc": to_rfc3339(utc_now_us()),
+            "software_version": __version__,
+            "names": record,
+            "files": {name: sha256_hex(data) for name, data in files.items()},
+        }
+    )
+
+
 def _write_version(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> bytes:
     encoded = manifest.model_dump_json(indent=1).encode()
     folder.mkdir()
@@ -320,7 +346,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} belongs to {manifest.name}@{manifest.version}")
     graphs = {"features.onnx"} if manifest.has_graph else set()
     graphs |= {CONTRAST} if manifest.mode == "located" else set()
-    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs:
+    names = {NAMES} if manifest.names is not None else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 

@@ -338,6 +338,7 @@ def _detection_part(detection: Detection, mm_per_px: float | None) -> DetectionP
         box_xyxy_mm=None if mm_per_px is None else [round(value * mm_per_px, 6) for value in box],
         score=_finite(detection.score),
         name=_text(detection.name),
+        name_confidence=_finite(detection.name_confidence),
         area_px=int(detection.area_px),
     )
 

@@ -54,7 +54,10 @@ class DetectionPart(BaseModel):
     box_xyxy_px: BoxXyxyPx
     box_xyxy_mm: BoxXyxyMm | None = Field(description="Null without a calibration.")
     score: float | None
-    name: str
+    name: str = Field(description="anomaly: the recipe has no names; unknown: none of its names explains the look.")
+    name_confidence: float | None = Field(
+        default=None, description="0 to 1, of the likeliest of the recipe's names; null without names."
+    )
     area_px: int
 
 

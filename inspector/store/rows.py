@@ -112,6 +112,7 @@ def detection_values(inspection: Inspection) -> list[dict[str, Any]]:
             "score": _number("detection score", detection.score),
             "name": storable(detection.name),
             "area_px": int(detection.area_px),
+            "name_confidence": _number("name confidence", detection.name_confidence),
         }
         for rank, detection in enumerate(worst_first)
     ]

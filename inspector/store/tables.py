@@ -174,6 +174,7 @@ class DetectionRow(Base):
     score: Mapped[float] = mapped_column(Float)
     name: Mapped[str] = mapped_column(String(64))
     area_px: Mapped[int] = mapped_column(Integer)
+    name_confidence: Mapped[float | None] = mapped_column(Float)
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
