@@ -26,6 +26,9 @@ ID_NAMESPACE = uuid.UUID("6f2b5c0e-4d8a-5b57-9c7f-0b6f6e2f4a11")
 
 WHOLE_FRAME_VIEW = "view0"
 
+UNNAMED = "anomaly"
+"""The name of a region that nothing named."""
+
 
 class VerdictKind(StrEnum):
     """What the edge decided. Ordered by severity in `SEVERITY`."""
@@ -177,7 +180,7 @@ class Detection:
 
     box_xyxy_px: BoxPx
     score: float
-    name: str = "anomaly"
+    name: str = UNNAMED
     area_px: int = 0
     name_confidence: float | None = None
     """0..1, of the likeliest name a recipe was taught; None where nothing named the region."""

@@ -42,7 +42,7 @@ from inspector.store.processes import beat
 from inspector.store.stored import StoredInspection
 from reports.text_fonts import FontSet
 from reports.visual import describe_origin, encode_visual, paint_visual
-from reports.visual_facts import VisualFacts, VisualRegion
+from reports.visual_facts import VisualFacts, VisualRegion, format_name
 from reports.visual_thumbnail import render_thumbnail
 from reports.xmp import embed_packet, write_packet
 
@@ -136,7 +136,7 @@ def describe_inspection(
         attempt=trigger.attempt,
         purpose=trigger.purpose.value,
         reasons=verdict.reasons,
-        regions=tuple(VisualRegion(item.box_xyxy_px, item.score, item.name) for item in verdict.detections),
+        regions=tuple(VisualRegion(item.box_xyxy_px, item.score, format_name(item)) for item in verdict.detections),
         mm_per_px=inspection.mm_per_px,
         frame_sha256=inspection.frame_sha256,
         software_version=inspection.provenance.software_version,

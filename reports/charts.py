@@ -65,7 +65,7 @@ def trend_chart(chart_id: str, points: Sequence[TrendPoint], unit: str, width: i
         *_yield_marks(upper, points, floor),
         *_time_labels(lower, points),
     ]
-    return _svg(chart_id, width, 300, f"{what} per {unit}", _describe_trend(points, unit, what, floor), parts)
+    return draw_svg(chart_id, width, 300, f"{what} per {unit}", _describe_trend(points, unit, what, floor), parts)
 
 
 def verdict_bar(chart_id: str, counts: VerdictCounts, width: int = 960) -> Markup:
@@ -78,7 +78,7 @@ def verdict_bar(chart_id: str, counts: VerdictCounts, width: int = 960) -> Marku
         parts.append(f'<rect class="c-{name}" x="{x:.1f}" y="0" width="{size:.1f}" height="22"/>')
         x += size
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in present) or "no triggers"
-    return _svg(chart_id, width, 22, "Triggers by verdict", f"{words}.", parts, stretch=True)
+    return draw_svg(chart_id, width, 22, "Triggers by verdict", f"{words}.", parts, stretch=True)
 
 
 def share_bar(share: float, kind: str) -> Markup:
@@ -119,7 +119,7 @@ def availability_strip(chart_id: str, shares: Sequence[float | None], title: str
         f"{len(shares)} equal pieces of the period: connected throughout in {there}, in part in {partly}, "
         f"not at all in {len(known) - there - partly}, no record in {len(shares) - len(known)}."
     )
-    return _svg(chart_id, 100, 14, title, words, parts, stretch=True, css="strip")
+    return draw_svg(chart_id, 100, 14, title, words, parts, stretch=True, css="strip")
 
 
 def sparkline(chart_id: str, values: Sequence[float | None], title: str, unit: str) -> Markup:
@@ -142,7 +142,7 @@ def sparkline(chart_id: str, values: Sequence[float | None], title: str, unit: s
         else:
             run.append((area.x(position * step), area.y(0.5 + (value - middle) / spread)))
     words = f"between {low:.4g} and {high:.4g} {unit}."
-    return _svg(chart_id, 160, 32, title, words, _polylines(runs), css="spark")
+    return draw_svg(chart_id, 160, 32, title, words, _polylines(runs), css="spark")
 
 
 def locator(
@@ -157,10 +157,10 @@ def locator(
         parts.append(f'<rect class="c-outline" {place}/>')
     where = "; ".join(f"x {x0} to {x1}, y {y0} to {y1}" for x0, y0, x1, y1 in boxes)
     words = f"Frame of {frame_width_px} by {frame_height_px} px with outlines at {where}."
-    return _svg(chart_id, 320, round(frame_height_px * scale), "Place of the defect", words, parts, css="locator")
+    return draw_svg(chart_id, 320, round(frame_height_px * scale), "Place of the defect", words, parts, css="locator")
 
 
-def _svg(
+def draw_svg(
     chart_id: str,
     width: int,
     height: int,
@@ -171,6 +171,7 @@ def _svg(
     stretch: bool = False,
     css: str = "chart",
 ) -> Markup:
+    """An accessible picture of `parts`, which are markup; title and description are texts."""
     ratio = "none" if stretch else "xMinYMid"
     name = escape(chart_id)
     return Markup(

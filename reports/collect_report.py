@@ -102,7 +102,7 @@ def collect_report_data(
             trend=yields[Purpose.SIMULATED if only_simulated else Purpose.PRODUCTION].trend(),
             suspects=tuple(_suspects(session, period, dispositions, shelf)),
             suspects_total=history.count_suspicious(session, period),
-            names=_largest(history.count_worst_names(session, period)),
+            names=_largest([_count_name(item) for item in history.count_defect_names(session, period)]),
             not_inspected=_largest(_count_reasons(history.list_not_inspected(session, period))),
             recipes=tuple(_recipe_use(use) for use in history.list_used_recipes(session, period)),
             cameras=_cameras(session, shown),
@@ -215,17 +215,24 @@ def _suspects(
         )
 
 
-def _count_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
+def _count_name(item: history.DefectName) -> NamedCount:
+    return NamedCount(item.name, item.count, item.reviewed)
+
+
+def _count_reasons(reasons: Iterable[str]) -> list[NamedCount]:
     """By the words before the first colon: what follows is about one case (a file name, a size)."""
     counts = Counter(reason.split(":", 1)[0].strip() or "no reason given" for reason in reasons)
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [NamedCount(reason, count) for reason, count in ranked]
 
 
-def _largest(counts: Sequence[tuple[str, int]]) -> tuple[NamedCount, ...]:
+def _largest(counts: Sequence[NamedCount]) -> tuple[NamedCount, ...]:
     """The largest counts; the rest becomes one line, so that the sum stays."""
-    rest = sum(count for _, count in counts[MAX_NAMES:])
-    shown = [NamedCount(name, count) for name, count in counts[:MAX_NAMES]]
-    return (*shown, NamedCount(f"{len(counts) - MAX_NAMES} others", rest)) if rest else tuple(shown)
+    shown, rest = counts[:MAX_NAMES], counts[MAX_NAMES:]
+    if not rest:
+        return tuple(shown)
+    others = NamedCount(f"{len(rest)} others", sum(item.count for item in rest), sum(item.reviewed for item in rest))
+    return (*shown, others)
 
 
 def _recipe_use(use: history.UsedRecipe) -> RecipeUse:

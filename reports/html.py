@@ -13,12 +13,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from inspector.records import Purpose
+from inspector.records import UNNAMED, Purpose
 from reports import charts
 from reports.formats import SiteClock, clean_name, clean_text, format_count, format_rate, format_score, plural
+from reports.pareto import ParetoBar, pareto_chart
 from reports.rates import SMALL_TOTAL, Rate
 from reports.report_data import MissedPart, Picture, ReportData, SuspectPart
-from reports.tables import UNNAMED, build_tables
+from reports.tables import VAGUE, build_tables, has_names, show_name
 from reports.wording import (
     headline_sentence,
     integrity_sentence,
@@ -56,6 +57,8 @@ def render_report(data: ReportData) -> str:
         yield_basis=yield_basis(data.headline),
         trend_wide=_trend(data, "trend-wide", WIDE_CHART_PX),
         trend_narrow=_trend(data, "trend-narrow", NARROW_CHART_PX),
+        pareto_wide=_pareto(data, "pareto-wide", WIDE_CHART_PX),
+        pareto_narrow=_pareto(data, "pareto-narrow", NARROW_CHART_PX),
         tables=build_tables(data, clock),
         truth_sentence=truth_sentence(data.truth) if data.truth else "",
         missed=[_missed_card(*item, clock) for item in enumerate(data.truth.missed)] if data.truth else [],
@@ -156,6 +159,13 @@ def _trend(data: ReportData, chart_id: str, width: int) -> Markup | None:
     if not any(point.counts.triggers for point in data.trend.points):
         return None
     return charts.trend_chart(chart_id, data.trend.points, data.trend.unit, width, yield_name(data.headline))
+
+
+def _pareto(data: ReportData, chart_id: str, width: int) -> Markup | None:
+    if not has_names(data):
+        return None
+    bars = [ParetoBar(show_name(item.name), item.count, item.name in VAGUE) for item in data.names]
+    return pareto_chart(chart_id, bars, "picture", width)
 
 
 def _suspect_card(part: SuspectPart, clock: SiteClock) -> dict[str, Any]:

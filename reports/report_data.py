@@ -129,10 +129,11 @@ class SuspectPart:
 
 @dataclass(frozen=True, slots=True)
 class NamedCount:
-    """A count with its name: a defect name, a reason."""
+    """A count with its name: a defect name, a reason. `reviewed` of them were named by a person."""
 
     name: str
     count: int
+    reviewed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

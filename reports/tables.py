@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from inspector.records import Purpose
+from inspector.detector.naming import UNKNOWN
+from inspector.records import UNNAMED, Purpose
 from reports import charts
 from reports.formats import (
     NO_VALUE,
@@ -62,8 +63,9 @@ class Table:
 
 
 HASH_PREFIX = 12
+VAGUE = (UNNAMED, UNKNOWN)
+"""Names that tell no cause."""
 VERDICT_HEADS = ("OK", "NG", "REVIEW", "Not inspected", "Pending", "Triggers")
-UNNAMED = "anomaly"
 
 
 def build_tables(data: ReportData, clock: SiteClock) -> dict[str, Table | None]:
@@ -139,11 +141,33 @@ def _good_parts(data: ReportData) -> Table | None:
 
 
 def _names(data: ReportData) -> Table | None:
-    if not any(item.name != UNNAMED for item in data.names):
+    if not has_names(data):
         return None
-    named = [NamedCount("without a name" if item.name == UNNAMED else item.name, item.count) for item in data.names]
-    caption = "Defects by name: each NG or REVIEW picture counts once, by its worst region"
-    return _ranking(caption, "Name", "Pictures", named, "ng")
+    total, running, rows = sum(item.count for item in data.names), 0, []
+    most = max(item.count for item in data.names)
+    for item in data.names:
+        running += item.count
+        note = f"{item.reviewed:,} named by a person" if item.reviewed else ""
+        bar = Cell("", markup=charts.share_bar(item.count / most, "not_inspected" if item.name in VAGUE else "ng"))
+        shares = (format_share(item.count / total), format_share(running / total))
+        rows.append(_row(Cell(clean_name(show_name(item.name)), note), bar, format_count(item.count), *shares))
+    rows.append(_row("Total", "", format_count(total), format_share(1.0), "", total=True))
+    caption = (
+        "Defects by name: each picture counts once, by the name a person gave it, else by that of its worst region; "
+        "what a person called good is left out"
+    )
+    heads = [Head("Name"), Head("", bar=True), *(Head(text, num=True) for text in ("Pictures", "Share", "Cumulative"))]
+    return Table(caption, heads, rows)
+
+
+def has_names(data: ReportData) -> bool:
+    """Whether any defect of the period has a name."""
+    return any(item.name != UNNAMED for item in data.names)
+
+
+def show_name(name: str) -> str:
+    """A defect's name for people."""
+    return "without a name" if name == UNNAMED else name
 
 
 def _not_inspected(data: ReportData) -> Table | None:

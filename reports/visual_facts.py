@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from inspector.clock import to_datetime
-from inspector.records import BoxPx, Thresholds, VerdictKind
+from inspector.detector.naming import UNKNOWN
+from inspector.records import BoxPx, Detection, Thresholds, VerdictKind
 
 VERDICT_WORDS = {
     VerdictKind.OK: "OK",
@@ -87,6 +88,13 @@ def format_time(utc_us: int, timezone: str) -> str:
     local = to_datetime(utc_us).astimezone(ZoneInfo(timezone))
     offset = local.strftime("%z")
     return f"{local:%Y-%m-%d %H:%M:%S} UTC{offset[:3]}:{offset[3:5]}"
+
+
+def format_name(detection: Detection) -> str:
+    """What a region is called, and how sure that is: `scratch, 93 %`; an unknown one has no more to say."""
+    if detection.name_confidence is None or detection.name == UNKNOWN:
+        return detection.name
+    return f"{detection.name}, {detection.name_confidence * 100:.0f} %"
 
 
 def format_size(box: BoxPx, mm_per_px: float | None) -> str:

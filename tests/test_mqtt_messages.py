@@ -210,6 +210,7 @@ def test_inspection_message_carries_the_contract() -> None:
         "box_xyxy_mm": [0.25, 0.25, 0.45, 0.45],
         "score": 3.25,
         "name": "dent",
+        "name_confidence": None,
         "area_px": 16,
     }
     assert payload["trigger"] == {

@@ -144,7 +144,7 @@ def full_report() -> ReportData:
             ),
         ),
         suspects_total=9,
-        names=(NamedCount("scratch", 5), NamedCount("anomaly", 3)),
+        names=(NamedCount("scratch", 5, 2), NamedCount("anomaly", 3), NamedCount("unknown", 1)),
         not_inspected=(NamedCount("service_restart", 2),),
         recipes=(
             RecipeUse("plant/line1/st1", "board@3", "ab" * 32, "9.9.9", "12" * 32, 98, START_US, START_US + HOUR_US),

@@ -57,7 +57,7 @@ def test_an_untouched_chain_verifies(db: Database) -> None:
         "DELETE FROM detection WHERE inspection_id = (SELECT inspection_id FROM inspection WHERE chain_index = 2)",
         "UPDATE detection SET x0_px = 11 WHERE inspection_id = "
         "(SELECT inspection_id FROM inspection WHERE chain_index = 2)",
-        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1 FROM inspection "
+        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1, NULL FROM inspection "
         "WHERE chain_index = 1",
     ],
 )

@@ -15,7 +15,10 @@ from inspector.records import BgrImage, Detection, Scoring
 
 @dataclass(frozen=True, slots=True)
 class Describer:
-    """Describes detections as a recipe's names were learned. `golden` is reduced by `reduction`, None without a pose."""
+    """Describes detections as a recipe's names were learned.
+
+    `golden` is the golden image reduced by `reduction`, None where the part has no pose.
+    """
 
     golden: BgrImage | None
     reduction: int

@@ -7,6 +7,7 @@ and agree with each other while the line runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,13 +16,14 @@ from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from inspector.records import BoxPx, Purpose, VerdictKind
+from inspector.records import UNNAMED, BoxPx, Purpose, VerdictKind
 from inspector.store.tables import (
     ChainCheckpointRow,
     DetectionRow,
     DispositionRow,
     EvidenceRow,
     InspectionRow,
+    ReviewRow,
     StationRow,
     TriggerRow,
 )
@@ -88,6 +90,15 @@ class SuspiciousInspection:
     visual_key: str | None
     thumbnail_key: str | None
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DefectName:
+    """Pictures with a defect of one name; a person gave it to `reviewed` of them."""
+
+    name: str
+    count: int
+    reviewed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +235,29 @@ def list_suspicious(session: Session, period: HistoryPeriod, limit: int) -> list
     return [_describe(*row, names.get(row[0].inspection_id, ())) for row in rows]
 
 
-def count_worst_names(session: Session, period: HistoryPeriod) -> list[tuple[str, int]]:
-    """How many NG and REVIEW inspections have a worst region of each name, most frequent first."""
+def count_defect_names(session: Session, period: HistoryPeriod) -> list[DefectName]:
+    """Pictures with a defect by its name, most frequent first.
+
+    A picture counts once: by the name that its newest review gave the defect, else by the name of its worst region.
+    What a person called good is no defect, whatever the verdict; what a person called defective is one.
+    """
+    reviewed = _newest_reviews(session, period)
+    counts = _count_worst_names(session, period)
+    people: Counter[str] = Counter()
+    worst = _worst_names(session, [inspection_id for inspection_id, *_ in reviewed])
+    for inspection_id, verdict, finding, name in reviewed:
+        region = worst.get(inspection_id)
+        if verdict in SUSPICIOUS and region is not None:
+            counts[region] -= 1
+        if finding == VerdictKind.NG.value:
+            counts[name or region or UNNAMED] += 1
+            people[name or ""] += name is not None
+    found = [DefectName(name, count, people[name]) for name, count in counts.items() if count]
+    return sorted(found, key=lambda item: (-item.count, item.name))
+
+
+def _count_worst_names(session: Session, period: HistoryPeriod) -> Counter[str]:
+    """How many NG and REVIEW inspections have a worst region of each name."""
     worst = (
         select(DetectionRow.inspection_id, func.min(DetectionRow.rank).label("rank"))
         .join(InspectionRow, InspectionRow.inspection_id == DetectionRow.inspection_id)
@@ -236,9 +268,29 @@ def count_worst_names(session: Session, period: HistoryPeriod) -> list[tuple[str
     )
     same = and_(DetectionRow.inspection_id == worst.c.inspection_id, DetectionRow.rank == worst.c.rank)
     query = select(DetectionRow.name, func.count()).join(worst, same).group_by(DetectionRow.name)
-    return sorted(
-        ((str(name), int(count)) for name, count in session.execute(query)), key=lambda item: (-item[1], item)
+    return Counter({str(name): int(count) for name, count in session.execute(query)})
+
+
+def _newest_reviews(session: Session, period: HistoryPeriod) -> list[tuple[str, str, str, str | None]]:
+    """Inspection, verdict, finding and defect name of the newest review of every reviewed inspection."""
+    query = (
+        select(InspectionRow.inspection_id, InspectionRow.verdict, ReviewRow.finding, ReviewRow.defect_name)
+        .join(ReviewRow, ReviewRow.inspection_id == InspectionRow.inspection_id)
+        .join(TriggerRow, _of_trigger())
+        .where(_within(period))
+        .order_by(ReviewRow.reviewed_utc_us, ReviewRow.review_id)
     )
+    newest = {row.inspection_id: row for row in session.execute(query)}
+    return [(row.inspection_id, row.verdict, row.finding, row.defect_name) for row in newest.values()]
+
+
+def _worst_names(session: Session, inspection_ids: Sequence[str]) -> dict[str, str]:
+    """The name of the worst region of each of these inspections that has one."""
+    worst: dict[str, str] = {}
+    for start in range(0, len(inspection_ids), IDS_A_QUERY):
+        named = _region_names(session, inspection_ids[start : start + IDS_A_QUERY])
+        worst |= {inspection_id: names[0] for inspection_id, names in named.items()}
+    return worst
 
 
 def list_not_inspected(session: Session, period: HistoryPeriod) -> Iterator[str]:
