@@ -13,7 +13,7 @@ DATA ?=
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial accuracy painted real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial accuracy painted names real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -62,6 +62,10 @@ accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a ta
 painted: venv ## DATA=folder: how many painted defects of each family the default recipe of each data set finds
 	@test -n "$(DATA)" || { echo "say which: make painted DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python tools/measure_painted.py "$(DATA)"
+
+names: venv ## DATA=data-set: how well few examples of each defect teach its name (one data set with masks)
+	@test -n "$(DATA)" || { echo "say which: make names DATA=data-set" >&2; exit 2; }
+	$(BIN)/python tools/measure_names.py "$(DATA)"
 
 real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }

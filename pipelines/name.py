@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from inspector.detector.name_detections import Describer, open_describer
 from inspector.detector.naming import LearnedNames, learn_names
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
+from inspector.detector.regions import find_detections
 from inspector.detector.scorer import Scorer
 from inspector.errors import DatasetError, ImageError, InputError, RecipeMismatchError, StoreError
 from inspector.images import decode_image
@@ -28,6 +30,8 @@ from pipelines.dataset import TestImage, open_examples, read_image, read_mask
 from pipelines.fit import Progress, no_progress
 
 DEEPEST = 16
+WEAK_SHARE = 0.7
+"""Of the worst score inside a mask: what a region there reaches everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +181,31 @@ def name_defects(
 
 
 def find_masked(scoring: Scoring, mask: NDArray[np.bool_]) -> Detection:
-    """The worst detection that touches the (H, W) mask; the mask itself where none does."""
+    """The worst detection that touches the (H, W) mask, else the worst place in it, else the mask itself.
+
+    Production names regions as the detector draws them, so that is what is shown to the namer wherever possible.
+    """
     for detection in scoring.detections:
         x0, y0, x1, y1 = detection.box_xyxy_px
         if mask[y0:y1, x0:x1].any():
             return detection
+    return find_weak(scoring, mask) or describe_mask(scoring, mask)
+
+
+def find_weak(scoring: Scoring, mask: NDArray[np.bool_]) -> Detection | None:
+    """What a detector with a lower threshold would have found inside a (H, W) mask: the region of its worst place."""
+    scores, cell = scoring.anomaly_map.scores, scoring.anomaly_map.cell_px
+    cells = cv2.resize(mask.astype(np.float32), (scores.shape[1], scores.shape[0]), interpolation=cv2.INTER_AREA) > 0
+    inside = np.where(cells, scores, np.float32(0.0))
+    worst = float(inside.max())
+    if worst <= 0.0:
+        return None
+    found = find_detections(inside, WEAK_SHARE * worst, cell, None, (mask.shape[1], mask.shape[0]))
+    return found[0] if found else None
+
+
+def describe_mask(scoring: Scoring, mask: NDArray[np.bool_]) -> Detection:
+    """A (H, W) mask, not empty, as if the detector had found just that."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box: BoxPx = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     cell = scoring.anomaly_map.cell_px

@@ -2,9 +2,10 @@
 
 Looks (see `look`) are standardised and whitened by the scatter within the names, both shrunk because examples are
 few. A look is as far from a name as from the mean of its examples and from the nearest of them, in squared whitened
-units; the nearest name wins. It is unknown when it is farther than examples of that name are when they are left out
-themselves: the conformal rank of `UNKNOWN_SHARE` among all examples, so that about that share of looks of taught names
-is called unknown, too. Confidence is a softmax over the distances, its temperature fitted to the left-out examples.
+units; the nearest name wins. It is unknown when it is stranger than most examples are when they are left out
+themselves, by their conformal rank: far from every name, the more so where the next name is hardly farther. About one
+in ten looks of taught names is called unknown, too. Confidence is a softmax over the distances, its temperature fitted
+to the left-out examples.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ FEWEST_EXAMPLES = 3
 MOST_EXAMPLES = 1000
 LONGEST_NAME = 64
 MOST_NAMES = 64
-UNKNOWN_SHARE = 0.1
+UNKNOWN_SHARE, UNKNOWN_SHARE_OF_ONE = 0.1, 0.6
+"""The share of left-out examples beyond the limit: the first, and the second divided by the examples a name. What few
+examples taught is farther from the one that was left out than from the next one after all of them were taught."""
 PRIOR_FREEDOM = 5.0
 """The spread over all examples counts as much as this many degrees of freedom of the spread within the names."""
-LEAST_SPREAD = 1e-6
+LEAST_SPREAD = 0.05
+"""Looks are logarithms and ratios: what happened to vary less over the few examples may vary so much in the next."""
 TEMPERATURES = np.geomspace(0.5, 500.0, 61)
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -74,9 +78,10 @@ class Namer:
             raise ArithmeticError("a look is no finite number")
         shares = _softmax(distances, self.temperature)
         best = distances.argmin(axis=1)
+        strange = measure_strangeness(distances) > self.limit
         return [
-            Naming(self.names[index] if row[index] <= self.limit else UNKNOWN, round(float(share[index]), 4))
-            for index, row, share in zip(best, distances, shares, strict=True)
+            Naming(UNKNOWN if unknown else self.names[index], round(float(share[index]), 4))
+            for index, unknown, share in zip(best, strange, shares, strict=True)
         ]
 
 
@@ -110,12 +115,12 @@ def learn_names(looks: Floats, labels: Sequence[str]) -> LearnedNames:
     indices = np.array([names.index(label) for label in labels], np.int64)
     space = _learn_space(looks, indices)
     left_out = np.stack([_distances_without(looks, indices, example) for example in range(len(labels))])
-    own = np.sort(left_out[np.arange(len(labels)), indices])
-    # With few examples the farthest of them sets the limit: fewer than a tenth of them cannot be told apart.
-    rank = min(len(own), math.ceil((len(own) + 1) * (1.0 - UNKNOWN_SHARE)))
-    limit = float(own[rank - 1])
+    strangeness = measure_strangeness(left_out)
+    share = UNKNOWN_SHARE + UNKNOWN_SHARE_OF_ONE * len(names) / len(labels)
+    rank = min(len(labels), math.ceil((len(labels) + 1) * (1.0 - share)))
+    limit = float(np.sort(strangeness)[rank - 1])
     namer = Namer(names, space, space.place(looks), indices, limit, _fit_temperature(left_out, indices))
-    found = np.where(left_out.min(axis=1) <= limit, left_out.argmin(axis=1), -1)
+    found = np.where(strangeness <= limit, left_out.argmin(axis=1), -1)
     checks = tuple(
         NameCheck(
             name=name,
@@ -140,6 +145,13 @@ def measure_distances(
         products = (placed**2).sum(axis=1)[:, None] + (own**2).sum(axis=1) - 2.0 * placed @ own.T
         distances[:, index] = to_mean + np.maximum(products, 0.0).min(axis=1)
     return distances
+
+
+def measure_strangeness(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) how badly (N, names) distances explain a look: the least, less half of its lead over the next."""
+    ranked = np.sort(distances, axis=1)
+    lead = ranked[:, 1] - ranked[:, 0] if distances.shape[1] > 1 else np.zeros(len(ranked))
+    return np.asarray(ranked[:, 0] - lead / 2.0, np.float64)
 
 
 def pack_names(namer: Namer) -> Arrays:
@@ -218,7 +230,8 @@ def _learn_space(looks: Floats, labels: Labels) -> Space:
     within = wide - means[labels]
     freedom = max(1, count - len(means))
     trust = freedom / (freedom + PRIOR_FREEDOM)
-    spread = np.sqrt(trust * (within**2).sum(axis=0) / freedom + (1.0 - trust) * wide.var(axis=0)) + LEAST_SPREAD
+    variance = trust * (within**2).sum(axis=0) / freedom + (1.0 - trust) * wide.var(axis=0)
+    spread = np.sqrt(variance + LEAST_SPREAD**2)
     within /= spread
     shrink = 0.05 + 0.9 * features / (features + freedom)
     scatter = (1.0 - shrink) * within.T @ within / freedom + shrink * np.eye(features)
