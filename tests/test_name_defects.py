@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -189,7 +191,7 @@ def test_changed_names_are_refused(root: Path, data_dir: Path) -> None:
     name_defects(RECIPE, data_dir, examples_dir=root / "shown")
     path = data_dir / "recipes" / RECIPE / "2" / "names.npz"
     content = path.read_bytes()
-    os.chmod(path, 0o644)
+    path.chmod(0o644)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(RecipeTamperedError, match=r"names\.npz does not match its hash"):
         RecipeStore(data_dir).load(RECIPE)
@@ -333,3 +335,24 @@ def test_a_verdict_keeps_its_order_and_boxes(root: Path, data_dir: Path) -> None
 
     assert bare(plain.detections) == bare(named.detections) and plain.kind is named.kind
     assert inspect(data_dir, pixels).verdict == named
+
+
+def test_the_command_line_teaches_and_reviews(root: Path, data_dir: Path) -> None:
+    """`name` and `review --name` answer with one JSON object; an error says what is wrong."""
+    taught = run_inspector("name", RECIPE, "--examples", root / "shown", "--data-dir", data_dir)
+    assert (taught["recipe"], taught["version"], set(taught["names"])) == (RECIPE, 2, {"dot", "scratch"})
+    db = open_station(data_dir)
+    inspection_id = produce(db, data_dir, "dot", 50)
+    db.close()
+    reviewed = run_inspector("review", inspection_id, "defect", "--name", "dot", "--by", "Ada", "--data-dir", data_dir)
+    assert (reviewed["defect_name"], reviewed["finding"]) == ("dot", "defect")
+    refused = run_inspector("name", RECIPE, "--reviews", data_dir, "--data-dir", data_dir)
+    assert refused["error"] == "FitError" and "dot has 1" in refused["message"]
+
+
+def run_inspector(*arguments: object) -> dict[str, Any]:
+    """The one JSON object that a command prints."""
+    command = [sys.executable, "-m", "pipelines.command_line", *map(str, arguments), "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value

@@ -157,7 +157,7 @@ def test_arrays_that_are_no_namer_are_refused(good: BgrImage, key: str, value: n
         del arrays[key]
     else:
         arrays[key] = value
-    with pytest.raises(RecipeTamperedError, match="names.npz"):
+    with pytest.raises(RecipeTamperedError, match=r"names\.npz"):
         unpack_names(arrays)
 
 

@@ -16,7 +16,7 @@ from inspector.images import encode_jpeg
 from inspector.records import Purpose, RecipeRef, VerdictKind
 from inspector.store.inspections import count_verdicts
 from inspector.store.retention import apply_retention
-from inspector.store.reviews import add_disposition
+from inspector.store.reviews import add_disposition, add_review
 from inspector.store.tables import InspectionRow
 from reports.collect_report import MAX_SUSPECTS, ReportContext, collect_report_data
 from reports.pictures import MAX_PICTURE_BYTES, shrink
@@ -216,6 +216,28 @@ def test_names_are_counted_by_the_worst_region(line: RecordedLine) -> None:
     for names in (("stain", "scratch"), ("stain",), ("scratch",)):
         line.part(NG, inspect={"names": names})
     assert [(item.name, item.count) for item in collect(line).names] == [("stain", 2), ("scratch", 1)]
+
+
+def test_a_persons_name_comes_before_the_detectors(line: RecordedLine) -> None:
+    """The newest review names the picture; called good it is no defect; a missed one that a person found is one."""
+    stain, changed, good, unnamed, missed, other = (
+        line.part(kind, inspect={"names": names})
+        for kind, names in ((NG, ("stain",)), (NG, ("stain",)), (REVIEW, ("pit",)), (NG, ("pit",)), (OK, ()), (OK, ()))
+    )
+    said = [(changed, "OK", None, 1), (changed, "NG", "burr", 2), (good, "OK", None, 1), (unnamed, "NG", None, 1)]
+    said += [(missed, "NG", "burr", 1), (other, "NG", None, 1)]
+    for inspection, finding, name, at_us in said:
+        add_review(
+            line.db,
+            str(inspection.inspection_id),
+            reviewer="Ada",
+            finding=finding,
+            defect_name=name,
+            now_us=START_US + at_us,
+        )
+    counted = [(item.name, item.count, item.reviewed) for item in collect(line).names]
+    assert counted == [("burr", 2, 2), ("anomaly", 1, 0), ("pit", 1, 0), ("stain", 1, 0)]
+    assert stain.verdict.detections[0].name == "stain"
 
 
 def test_reasons_are_grouped_before_the_colon(line: RecordedLine) -> None:

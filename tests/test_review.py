@@ -123,3 +123,20 @@ def test_without_a_name_it_is_the_account(db: Database, tmp_path: Path, monkeypa
     assert review_inspection(name, "good", tmp_path).reviewer
     monkeypatch.setattr(os, "getuid", lambda: 987_654)
     assert review_inspection(name, "good", tmp_path).reviewer == "uid 987654"
+
+
+def test_a_defect_gets_a_name(db: Database, tmp_path: Path) -> None:
+    """Stored with the review; a good part has none, and reserved or unprintable names are refused and store nothing."""
+    name = str(commit(db, accept(db), NG).inspection_id)
+    report = review_inspection(name, "defect", tmp_path, reviewer="Ada", defect_name=" burr ")
+    assert report.defect_name == "burr" and report.to_json()["defect_name"] == "burr"
+    for finding, given, reason in (
+        ("good", "burr", "a good part has no defect"),
+        ("defect", "unknown", "no defect can be called"),
+        ("defect", "a\nb", "printable"),
+        ("defect", "", "printable"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            review_inspection(name, finding, tmp_path, reviewer="Ada", defect_name=given)
+    with db.read() as session:
+        assert [row.defect_name for row in session.scalars(select(ReviewRow))] == ["burr"]

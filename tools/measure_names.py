@@ -74,7 +74,7 @@ def judge(namer: Namer, name: str, looks: list[Floats]) -> NDArray[np.float64]:
         return np.full(3, np.nan)
     said = [naming.name for naming in namer.name(np.stack(looks))]
     right, unknown = np.mean([item == name for item in said]), np.mean([item == UNKNOWN for item in said])
-    return np.array([right, 1.0 - right - unknown, unknown])
+    return np.array([right, np.mean([item not in (name, UNKNOWN) for item in said]), unknown])
 
 
 def describe(values: list[NDArray[np.float64]]) -> str:
@@ -91,10 +91,12 @@ def measure(shown: dict[str, list[Shown]], count: int) -> str:
         for name, images in others.items():
             masked.append(judge(namer, name, [item.masked for item in images]))
             found.append(judge(namer, name, [item.found for item in images if item.found is not None]))
+            if len(taught) == 1:
+                continue
             without = teach({other: examples for other, examples in taught.items() if other != name})
             left_masked.append(judge(without, name, [item.masked for item in images])[2:])
             left_found.append(judge(without, name, [item.found for item in images if item.found is not None])[2:])
-    rejected = (f"{100 * np.nanmean(np.stack(values)):.0f}" for values in (left_masked, left_found))
+    rejected = (f"{100 * np.nanmean(np.stack(values)):.0f}" if values else "–" for values in (left_masked, left_found))
     return f"| {count} | {describe(masked)} | {describe(found)} | {' | '.join(rejected)} |"
 
 
