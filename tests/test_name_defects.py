@@ -312,8 +312,10 @@ def test_painted_families_are_told_apart(data_dir: Path) -> None:
     for kind, found in looks.items():
         for seed in range(60):
             painted = paint_defect(draw_part(seed), kind, seed, PLATE)
-            scoring = scorer.score_frame(painted[0]) if painted is not None else None
-            if scoring is not None and scoring.detections and not scoring.oddities:
+            if painted is None:
+                continue
+            scoring = scorer.score_frame(painted[0])
+            if scoring.detections and not scoring.oddities:
                 found.append(describer.describe(painted[0], scoring, scoring.detections[:1]))
     assert min(len(found) for found in looks.values()) >= 12
     taught = np.concatenate([look for found in looks.values() for look in found[:5]])

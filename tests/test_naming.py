@@ -175,7 +175,8 @@ def test_detections_anywhere_have_finite_looks(size: tuple[int, int], cell_px: i
 
 def test_the_golden_image_is_laid_where_the_part_lies() -> None:
     """A part that moved and turned differs from the golden image nowhere; the same defect then looks the same."""
-    golden = np.asarray(cv2.GaussianBlur(np.random.default_rng(2).integers(0, 255, (200, 300, 3), np.uint8), (0, 0), 4))
+    noise = np.random.default_rng(2).integers(0, 255, (200, 300, 3), np.uint8)
+    golden = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4), np.uint8)
     turn = np.asarray(cv2.getRotationMatrix2D((150, 100), 3.0, 1.0), np.float64)
     turn[:, 2] += (5.0, -3.0)
     moved = np.asarray(cv2.warpAffine(golden, turn, (300, 200), borderMode=cv2.BORDER_REFLECT_101), np.uint8)
