@@ -239,7 +239,7 @@ def inspect(
                 str(item.image),
                 item.verdict.kind.value,
                 score,
-                str(len(item.verdict.detections)),
+                ", ".join([str(len(item.verdict.detections)), *item.names()]),
                 "; ".join(item.verdict.reasons),
                 str(item.visual or ""),
             )

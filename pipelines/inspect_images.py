@@ -16,7 +16,7 @@ from inspector.detector.name_detections import open_namer
 from inspector.detector.recipe import Recipe
 from inspector.errors import ImageError, RecipeMismatchError
 from inspector.images import read_image_bytes
-from inspector.records import Inspection, PartIdSource, Provenance, Purpose, Trigger, Verdict, VerdictKind
+from inspector.records import UNNAMED, Inspection, PartIdSource, Provenance, Purpose, Trigger, Verdict, VerdictKind
 from pipelines.evidence import make_evidence
 from pipelines.inspect_frame import InspectedFrame, inspect_frame
 from pipelines.station_lane import not_inspected
@@ -34,6 +34,11 @@ class ImageVerdict:
     recipe: str
     timings_ms: dict[str, float]
     visual: Path | None
+
+    def names(self) -> tuple[str, ...]:
+        """What the regions are called, each name once, worst first; empty without names."""
+        names = dict.fromkeys(detection.name for detection in self.verdict.detections)
+        return tuple(name for name in names if name != UNNAMED)
 
     def to_json(self) -> dict[str, Any]:
         thresholds = self.verdict.thresholds

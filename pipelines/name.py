@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from inspector.config import PlantConfig, load_config
 from inspector.detector.look import Floats
 from inspector.detector.manifest import NamedExamples, NamesRecord, RecipeVersion
 from inspector.detector.name_detections import Describer, open_describer
-from inspector.detector.naming import LearnedNames, learn_names
+from inspector.detector.naming import FEWEST_EXAMPLES, MOST_EXAMPLES, LearnedNames, learn_names
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.regions import find_detections
@@ -41,6 +44,15 @@ class Example:
     source: str
     name: str
     look: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Something with a label that `read` turns into an example, or None when it cannot be used."""
+
+    name: str
+    from_review: bool
+    read: Callable[[], Example | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +172,24 @@ def name_defects(
     recipes = RecipeStore(data_dir)
     recipe = recipes.load(reference, require_released=False)
     reader, report = ExampleReader(recipe), progress or no_progress
-    shown = _read_folder(examples_dir, reader, report) if examples_dir is not None else []
-    reviewed = _read_reviews(recipe, reviews, data_dir, reader, report) if reviews is not None else []
-    examples = [*shown, *reviewed]
+    labelled = _open_folder(examples_dir, reader) if examples_dir is not None else []
+    labelled += _open_reviews(recipe, reviews, data_dir, reader) if reviews is not None else []
+    chosen = thin_out(labelled)
+    examples: list[Example] = []
+    from_reviews = 0
+    for index, item in enumerate(chosen):
+        example = item.read()
+        if example is not None:
+            examples.append(example)
+            from_reviews += item.from_review
+        report("examples", (index + 1) / len(chosen))
     if not examples:
         raise InputError("; ".join(["no example to learn names from", *reader.notes()]))
     learned = learn_names(np.stack([example.look for example in examples]), [example.name for example in examples])
-    record = _record(recipe, learned, len(shown), len(reviewed))
+    record = _record(recipe, learned, len(examples) - from_reviews, from_reviews)
+    notes = reader.notes()
+    if len(chosen) < len(labelled):
+        notes += (f"{len(chosen)} of {len(labelled)} examples were used: more of a name teach no more",)
     ref = recipes.save_named(recipe, learned.namer, record)
     if release:
         recipes.release(ref.name, ref.version)
@@ -176,8 +199,23 @@ def name_defects(
         record=record,
         mistaken=tuple(f"{examples[index].source}: {name}" for index, name in learned.mistaken),
         released=release,
-        notes=reader.notes(),
+        notes=notes,
     )
+
+
+def thin_out(labelled: Sequence[Labelled]) -> list[Labelled]:
+    """At most `MOST_EXAMPLES` in all: of each name equally many, evenly over their order."""
+    counts = Counter(item.name for item in labelled)
+    most = max(FEWEST_EXAMPLES, MOST_EXAMPLES // max(1, len(counts)))
+    seen: Counter[str] = Counter()
+    chosen = []
+    for item in labelled:
+        count, place = counts[item.name], seen[item.name]
+        seen[item.name] += 1
+        # Of `count` in order, one where the share so far passes a whole number of the `most` that are wanted.
+        if count <= most or (place + 1) * most // count > place * most // count:
+            chosen.append(item)
+    return chosen
 
 
 def find_masked(scoring: Scoring, mask: NDArray[np.bool_]) -> Detection:
@@ -217,37 +255,25 @@ def _worst(detections: tuple[Detection, ...]) -> Detection | None:
     return max(detections, key=lambda detection: detection.score, default=None)
 
 
-def _read_folder(folder: Path, reader: ExampleReader, progress: Progress) -> list[Example]:
-    images = open_examples(folder)
-    found = []
-    for index, image in enumerate(images):
-        example = reader.read_file(image)
-        if example is not None:
-            found.append(example)
-        progress("examples", (index + 1) / len(images))
-    return found
+def _open_folder(folder: Path, reader: ExampleReader) -> list[Labelled]:
+    return [Labelled(str(image.defect), False, partial(reader.read_file, image)) for image in open_examples(folder)]
 
 
-def _read_reviews(
-    recipe: Recipe, reviews: Path, data_dir: Path, reader: ExampleReader, progress: Progress
-) -> list[Example]:
+def _open_reviews(recipe: Recipe, reviews: Path, data_dir: Path, reader: ExampleReader) -> list[Labelled]:
     plant = None if reviews.is_dir() else load_config(reviews)
     home = data_dir if plant is not None else reviews
     if not (home / DATABASE_FILE).is_file():
         raise StoreError(f"{home}: there is no database here; name the service's --data-dir")
     db = Database.open(home)
     try:
-        named = list_named_inspections(db, recipe.ref.name, plant.stations().keys() if plant is not None else None)
+        found = list_named_inspections(db, recipe.ref.name, plant.stations().keys() if plant is not None else None)
     finally:
         db.close()
     frames = FrameFiles(home / "frames")
-    found = []
-    for index, item in enumerate(named):
-        example = reader.read_inspection(item, frames, _bit_depth(plant, item))
-        if example is not None:
-            found.append(example)
-        progress("reviews", (index + 1) / len(named))
-    return found
+    return [
+        Labelled(item.defect_name, True, partial(reader.read_inspection, item, frames, _bit_depth(plant, item)))
+        for item in found
+    ]
 
 
 def _bit_depth(plant: PlantConfig | None, named: NamedInspection) -> int:

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from inspector.cameras.camera import CapturedFrame
 from inspector.config import FolderCamera
 from inspector.detector.name_detections import DetectionNamer, open_describer, open_namer
-from inspector.detector.naming import UNKNOWN, Namer, learn_names
+from inspector.detector.naming import MOST_EXAMPLES, UNKNOWN, Namer, learn_names
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DatasetError, FitError, InputError, RecipeMismatchError, RecipeTamperedError, StoreError
 from inspector.images import encode_jpeg
@@ -35,7 +35,7 @@ from pipelines.evaluate import evaluate_recipe
 from pipelines.fit_template import fit_asked
 from pipelines.inspect_frame import InspectedFrame, inspect_frame
 from pipelines.inspect_images import inspect_images
-from pipelines.name import name_defects
+from pipelines.name import Labelled, name_defects, thin_out
 from pipelines.review import review_inspection
 from tests.small_line import RECIPE, draw_part, teach
 from tests.store_samples import PROVENANCE, accept, open_station
@@ -283,6 +283,18 @@ def test_a_mask_says_where_a_defect_is_that_nobody_finds(data_dir: Path, tmp_pat
         write(tmp_path / "set" / "ground_truth" / "faint" / f"{number}.png", bytes(cv2.imencode(".png", mask)[1]))
     report = name_defects(RECIPE, data_dir, examples_dir=tmp_path / "set", release=False)
     assert [(item.name, item.examples) for item in report.record.names] == [("faint", 3)] and not report.released
+
+
+def test_more_examples_than_teach_are_thinned_out() -> None:
+    """Equally many of each name, evenly over their order; few are kept whole."""
+    many = [Labelled("dot", False, lambda: None) for _ in range(2600)]
+    few = [Labelled("pit", True, lambda: None) for _ in range(20)]
+    chosen = thin_out([*many, *few])
+    assert sum(item.name == "dot" for item in chosen) == MOST_EXAMPLES // 2
+    assert sum(item.name == "pit" for item in chosen) == 20
+    places = [place for place, item in enumerate(many) if any(item is kept for kept in chosen)]
+    assert max(np.diff(places)) <= 6 and places[-1] == 2599
+    assert thin_out(few) == few
 
 
 def test_template_recipes_learn_names_otherwise(tmp_path: Path, root: Path) -> None:
