@@ -103,6 +103,8 @@ def fit_recipe(
         "ignore_mask": ignore_mask.name if ignore_mask else None,
         "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
     }
+    if isinstance(learned, LearnedPart):
+        choices |= learned.choice.to_json()
     content = RecipeContent(
         name=name,
         settings=settings,

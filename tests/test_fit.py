@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from inspector.detector.manifest import PartSettings
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DatasetError, FitError, RecipeMismatchError
@@ -61,6 +62,10 @@ def test_the_report_has_the_fields_of_the_command_line(board: tuple[FitReport, R
     }
     assert (report.mode, report.images, report.version) == ("located", 20, 1)
     assert recipe.manifest.choices["mode_reason"].startswith("the detail of registered good images matches")
+    compared = recipe.manifest.choices["candidates"]
+    assert recipe.manifest.choices["painted_defects"] > 0 and len(compared) == 3
+    assert isinstance(recipe.manifest.settings, PartSettings)
+    assert recipe.manifest.choices["heads"] == list(recipe.manifest.settings.heads)
     assert "1/21" in recipe.manifest.promise
 
 

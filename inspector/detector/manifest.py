@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inspector.config import ID_PATTERN
+from inspector.detector.part_model import HeadName
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -65,6 +66,7 @@ class PartSettings(_Section):
     motion: Literal["shift", "rigid", "affine"]
     reference_scale: float = Field(gt=0, le=1)
     experience: ExperienceSettings
+    heads: tuple[HeadName, ...] = ("energy", "contrast")
     screen: LevelSettings
     contrast: LevelSettings
     close: LevelSettings | None

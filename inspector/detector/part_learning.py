@@ -9,15 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
-from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
+from inspector.detector.comparison import Cells, HalfCells, PositionDistance
 from inspector.detector.contrast_bank import build_contrast_bank
+from inspector.detector.evidence import Choice, choose_heads
 from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
-from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
+from inspector.detector.part_heads import (
+    CONTRAST_SMOOTH_CELLS,
+    SCREEN_SMOOTH_CELLS,
+    TOLERANCE_CELLS,
+    ContrastHead,
+    EnergyHead,
+    Head,
+    combine,
+)
+from inspector.detector.part_model import Mask, MomentSums, PartLevel, PositionModel, smooth
 from inspector.detector.part_scorer import (
-    PartLevel,
     PartModel,
     RegisteredFrame,
     close_features,
@@ -48,10 +57,7 @@ from inspector.geometry.registration import (
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import BgrImage
 
-TOLERANCE_CELLS = 1
-SCREEN_SMOOTH_CELLS = 3
-CONTRAST_SMOOTH_CELLS = 5
-CLOSE_SMOOTH_CELLS = 3
+CLOSE_SMOOTH_CELLS = 5
 LOWEST_CONFIDENCE = 0.3
 SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
@@ -71,6 +77,7 @@ class LearnedPart:
     calibration: Calibration
     golden: int
     held_out_scores: tuple[float, ...]
+    choice: Choice
 
 
 def choose_golden(screens: list[BgrImage]) -> int:
@@ -108,16 +115,19 @@ def learn_part(
     if ignored is not None:
         part = leave_out_ignored(part, window, reduce_to_cells(ignored, CELL_PX * ratio, IGNORED_RIM_CELLS))
     judged = [part & seen_cells(frame.registration.matrix, window, ratio, frame_size) for frame in frames]
-    features, whitening = _whitened_features(frames, window, part, ratio, progress)
-    graph = build_part_bank(whitening)
-    contrast_graph = build_contrast_bank()
-    contrasts = _contrasts(FeatureBank(contrast_graph), frames, window, ratio)
-    screen, energy_maps = _learn_screen(features, judged, part)
-    contrast, contrast_maps = learn_contrast(contrasts, judged, part)
-    held_out = [np.maximum(energy, other) for energy, other in zip(energy_maps, contrast_maps, strict=True)]
+    pictures = [lay_screen(frame, window, ratio) for frame in frames]
+    features, whitening = _whitened_features(pictures, part, progress)
+    graph, contrast_graph = build_part_bank(whitening), build_contrast_bank()
+    bank, contrast_bank = FeatureBank(graph), FeatureBank(contrast_graph)
+    energy = EnergyHead(bank, features, judged, part, SCREEN_SMOOTH_CELLS)
+    contrasts = [_halve(contrast_bank.compute(image)) for image in pictures]
+    contrast = ContrastHead(contrast_bank, contrasts, judged, part, CONTRAST_SMOOTH_CELLS)
+    heads: list[Head] = [energy, contrast]
+    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress)
+    held_out = combine([head for head in heads if head.name in choice.heads])
     close = None
-    if ratio > 1:
-        close = _learn_close(images, FeatureBank(graph), frames, (window, ratio), judged, held_out, progress)
+    if ratio > 1 and "energy" in choice.heads:
+        close = _learn_close(images, bank, frames, (window, ratio), judged, held_out, progress)
     scores = [float(image.max()) for image in held_out]
     calibration = calibrate(scores, false_alarm_target, real_images)
     model = PartModel(
@@ -127,14 +137,15 @@ def learn_part(
         window=window,
         part=part,
         tolerance=TOLERANCE_CELLS,
-        screen=screen,
-        contrast=contrast,
+        heads=choice.heads,
+        screen=energy.level,
+        contrast=contrast.level,
         close=close,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
     )
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores))
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores), choice)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:
@@ -198,20 +209,22 @@ def confidence_limit(confidences: list[float]) -> float:
     return float(max(LOWEST_CONFIDENCE, worst - max(0.25, 2.0 * (middle - worst))))
 
 
-def _whitened_features(
-    frames: list[RegisteredFrame], window: Tile, part: Mask, ratio: int, progress: Progress
-) -> tuple[list[HalfCells], Whitening]:
+def _whitened_features(pictures: list[BgrImage], part: Mask, progress: Progress) -> tuple[list[HalfCells], Whitening]:
     bank = FeatureBank(build_part_bank())
     raw: list[HalfCells] = []
-    for index, frame in enumerate(frames):
-        raw.append(bank.compute(lay_screen(frame, window, ratio)).astype(np.float16))
-        progress("features", (index + 1) / len(frames))
+    for index, picture in enumerate(pictures):
+        raw.append(_halve(bank.compute(picture)))
+        progress("features", (index + 1) / len(pictures))
     mean = np.stack(
         [np.mean([image[channel] for image in raw], axis=0, dtype=np.float32) for channel in range(len(raw[0]))]
     )
     residuals = [image[:, part].astype(np.float32) - mean[:, part] for image in raw]
     whitening = fit_whitening(residuals, mean[:, part].mean(axis=1))
-    return [whitening.apply(image.astype(np.float32)).astype(np.float16) for image in raw], whitening
+    return [_halve(whitening.apply(image.astype(np.float32))) for image in raw], whitening
+
+
+def _halve(features: Cells) -> HalfCells:
+    return features.astype(np.float16)
 
 
 def fit_whitening(residuals: list[Cells], centre: NDArray[np.float32]) -> Whitening:
@@ -222,47 +235,6 @@ def fit_whitening(residuals: list[Cells], centre: NDArray[np.float32]) -> Whiten
     scaled = np.clip(columns / spread[:, None], -4.0, 4.0)
     variances, axes = np.linalg.eigh(scaled @ scaled.T / scaled.shape[1])
     return Whitening((axes / np.sqrt(variances + SMALLEST_VARIANCE)).T / spread[None], centre.astype(np.float64))
-
-
-def _learn_screen(features: list[HalfCells], judged: list[Mask], part: Mask) -> tuple[PartLevel, list[Cells]]:
-    """The coarse level, and each image's map scored without itself, in units of the level."""
-    sums = MomentSums(features[0].shape)
-    for image in features:
-        sums.add(image.astype(np.float32))
-    usual = sums.usual_variance(part)
-    comparison = PositionDistance(TOLERANCE_CELLS)
-    held_out = []
-    for image, mask in zip(features, judged, strict=True):
-        cells = image.astype(np.float32)
-        distance = PositionModel(sums.without(cells, usual), comparison).distance(cells, 0, 0)
-        held_out.append(np.where(mask, smooth(distance, SCREEN_SMOOTH_CELLS), np.float32(0.0)))
-    unit = score_unit([float(image.max()) for image in held_out])
-    return PartLevel(sums.statistics(usual), SCREEN_SMOOTH_CELLS, unit), [
-        np.asarray(image / np.float32(unit), np.float32) for image in held_out
-    ]
-
-
-def _contrasts(bank: FeatureBank, frames: list[RegisteredFrame], window: Tile, ratio: int) -> list[HalfCells]:
-    """Contrasts of each good image at screen scale, as half floats."""
-    return [bank.compute(lay_screen(frame, window, ratio)).astype(np.float16) for frame in frames]
-
-
-def learn_contrast(contrasts: list[HalfCells], judged: list[Mask], part: Mask) -> tuple[PartLevel, list[Cells]]:
-    """The contrast level, and each image's map scored without itself, in units of the level."""
-    sums = MomentSums(contrasts[0].shape)
-    for image in contrasts:
-        sums.add(image.astype(np.float32))
-    usual = sums.usual_variance(part)
-    largest = LargestDeviation()
-    held_out = []
-    for image, mask in zip(contrasts, judged, strict=True):
-        cells = image.astype(np.float32)
-        others = sums.without(cells, usual)
-        deviation = smooth(largest.compute(cells, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
-        held_out.append(np.where(mask, deviation, np.float32(0.0)))
-    unit = score_unit([float(image.max()) for image in held_out])
-    level = PartLevel(sums.statistics(usual), CONTRAST_SMOOTH_CELLS, unit)
-    return level, [np.asarray(image / np.float32(unit), np.float32) for image in held_out]
 
 
 def _learn_close(

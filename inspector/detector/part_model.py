@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ SD_FLOOR_SHARE = 1.0
 """A position that happened to be quiet in the few good images is hardly quieter than the usual one."""
 
 Mask: TypeAlias = NDArray[np.bool_]
+HeadName: TypeAlias = Literal["energy", "contrast"]
+"""What a located part can be judged by: the whitened part bank and the contrast bank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,15 @@ class PartStatistics:
 
     mean: HalfCells
     inverse_sd: HalfCells
+
+
+@dataclass(frozen=True, slots=True)
+class PartLevel:
+    """One scale of looking: its statistics, how far it smooths (cells) and the distance that scores 1.0."""
+
+    statistics: PartStatistics
+    smooth_cells: int
+    unit: float = 1.0
 
 
 class PositionModel:

@@ -3,7 +3,8 @@
 The unit of every score is "times the usual good part": each level's distance (root mean square z of the whitened
 features, or the largest deviation of a contrast) is divided by what the worst place of a median good image shows at
 that level, so 1.0 is an ordinary good part whatever the level, and image score, map and thresholds compare directly.
-The screen takes the larger of energies and contrasts: each finds what the other averages away.
+The screen takes the larger of the heads that `fit` chose: energies and contrasts each find what the other averages
+away.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
-from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
+from inspector.detector.part_model import HeadName, Mask, PartLevel, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
@@ -31,15 +32,6 @@ from inspector.errors import RecipeMismatchError
 from inspector.geometry.registration import Matrix, Reference, compose, invert, register, scale_matrix, scaling
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import AnomalyMap, BgrImage, Registration, Scoring, Thresholds
-
-
-@dataclass(frozen=True, slots=True)
-class PartLevel:
-    """One scale of looking: its statistics, how far it smooths (cells) and the distance that scores 1.0."""
-
-    statistics: PartStatistics
-    smooth_cells: int
-    unit: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +50,7 @@ class PartModel:
     window: Tile
     part: Mask
     tolerance: int
+    heads: tuple[HeadName, ...]
     screen: PartLevel
     contrast: PartLevel
     close: PartLevel | None
@@ -110,12 +103,16 @@ class PartScorer:
     def _screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
         model = self._model
         laid = lay_screen(frame, model.window, model.ratio)
-        distance = smooth(self._screen.distance(self._bank.compute(laid), 0, 0), model.screen.smooth_cells)
-        deviation = self._largest.compute(
-            self._contrast_bank.compute(laid), model.contrast.statistics.mean, model.contrast.statistics.inverse_sd
-        )
-        contrast = smooth(deviation, model.contrast.smooth_cells) / np.float32(model.contrast.unit)
-        return np.where(judged, np.maximum(distance / np.float32(model.screen.unit), contrast), np.float32(0.0))
+        found = []
+        if "energy" in model.heads:
+            distance = self._screen.distance(self._bank.compute(laid), 0, 0)
+            found.append(_in_units(distance, model.screen))
+        if "contrast" in model.heads:
+            found.append(_in_units(self._deviation(self._contrast_bank.compute(laid), model.contrast), model.contrast))
+        return np.where(judged, np.maximum.reduce(found), np.float32(0.0))
+
+    def _deviation(self, features: Cells, level: PartLevel) -> Cells:
+        return self._largest.compute(features, level.statistics.mean, level.statistics.inverse_sd)
 
     def _look_closer(
         self, frame: RegisteredFrame, judged: Mask, scores: Cells, close: PartLevel, positions: PositionModel
@@ -146,6 +143,10 @@ class PartScorer:
             registration=frame.registration,
             oddities=oddities,
         )
+
+
+def _in_units(distance: Cells, level: PartLevel) -> Cells:
+    return smooth(distance, level.smooth_cells) / np.float32(level.unit)
 
 
 def check_frame_size(pixels: BgrImage, frame_size: tuple[int, int]) -> None:

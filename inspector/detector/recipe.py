@@ -22,8 +22,8 @@ from inspector.detector.manifest import (
     TemplateSettings,
 )
 from inspector.detector.naming import Namer
-from inspector.detector.part_model import PartStatistics
-from inspector.detector.part_scorer import PartLevel, PartModel, PartScorer
+from inspector.detector.part_model import PartLevel, PartStatistics
+from inspector.detector.part_scorer import PartModel, PartScorer
 from inspector.detector.scorer import Scorer
 from inspector.detector.surface_model import SurfaceStatistics
 from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, SurfaceScorer
@@ -108,9 +108,10 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
         reference_scale=model.reference.scale,
         experience=ExperienceSettings(level=model.experience.level, sharpness=model.experience.sharpness),
-        screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
-        contrast=LevelSettings(smooth_cells=model.contrast.smooth_cells, unit=model.contrast.unit),
-        close=LevelSettings(smooth_cells=model.close.smooth_cells, unit=model.close.unit) if model.close else None,
+        screen=_level_settings(model.screen),
+        heads=model.heads,
+        contrast=_level_settings(model.contrast),
+        close=_level_settings(model.close) if model.close else None,
     )
     arrays: Arrays = {
         "reference_grey": model.reference.grey,
@@ -149,6 +150,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             part=arrays["part"],
             tolerance=settings.tolerance,
             screen=_level(settings.screen, arrays, "screen"),
+            heads=settings.heads,
             contrast=_level(settings.contrast, arrays, "contrast"),
             close=_level(settings.close, arrays, "close") if settings.close else None,
             confidence_limit=settings.confidence_limit,
@@ -157,6 +159,10 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
         )
     except KeyError as error:
         raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error
+
+
+def _level_settings(level: PartLevel) -> LevelSettings:
+    return LevelSettings(smooth_cells=level.smooth_cells, unit=level.unit)
 
 
 def _level(settings: LevelSettings, arrays: Arrays, name: str) -> PartLevel:

@@ -34,7 +34,7 @@ def paint_defect(pixels: BgrImage, kind: str, seed: int, inside: Mask | None = N
     dice = np.random.default_rng([seed, *kind.encode()])
     canvas = pixels.copy()
     for _ in range(ATTEMPTS):
-        made = _try_once(canvas, pixels, kind, dice, inside)
+        made = _try_once(canvas, kind, dice, inside)
         if made is not None:
             mask = np.zeros(pixels.shape[:2], np.bool_)
             x0, y0 = made.origin_px
@@ -43,9 +43,9 @@ def paint_defect(pixels: BgrImage, kind: str, seed: int, inside: Mask | None = N
     return None
 
 
-def _try_once(canvas: U8, picture: U8, kind: str, dice: np.random.Generator, inside: Mask | None) -> MadeDefect | None:
+def _try_once(canvas: U8, kind: str, dice: np.random.Generator, inside: Mask | None) -> MadeDefect | None:
     height, width = canvas.shape[:2]
-    painter, (smallest, largest) = PAINTERS[kind]
+    smallest, largest = PAINTERS[kind][1]
     long_side = max(height, width)
     # Small defects are the common ones: sizes are spread evenly over their logarithm.
     size = long_side * float(np.exp(dice.uniform(np.log(smallest), np.log(largest))))
@@ -54,8 +54,16 @@ def _try_once(canvas: U8, picture: U8, kind: str, dice: np.random.Generator, ins
     if inside is not None and not inside[y, x]:
         return None
     x0, y0 = int(np.clip(x - side // 2, 0, width - side)), int(np.clip(y - side // 2, 0, height - side))
-    window = (x0, y0, x0 + side, y0 + side)
-    return change_canvas(canvas, window, lambda window: painter(window, picture, dice))
+    return paint_window(canvas, kind, (x0, y0, x0 + side, y0 + side), dice)
+
+
+def paint_window(
+    canvas: BgrImage, kind: str, window: tuple[int, int, int, int], dice: np.random.Generator
+) -> MadeDefect | None:
+    """Paint a defect of a family into a square window (x0, y0, x1, y1), in place. None: it could not be seen."""
+    painter = PAINTERS[kind][0]
+    picture = canvas.copy()
+    return change_canvas(canvas, window, lambda content: painter(content, picture, dice))
 
 
 def _blob(side: int, dice: np.random.Generator, roughness: float) -> NDArray[np.float32]:
