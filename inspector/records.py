@@ -173,12 +173,18 @@ class AnomalyMap:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One suspicious region of a frame, in frame pixels."""
+    """One suspicious region of a frame, in frame pixels.
+
+    `size_px` is the measured long side of the defect itself, which is smaller than its box: None when nothing was
+    measured. `region` is the recipe's region in which it is worst, None when the recipe names none.
+    """
 
     box_xyxy_px: BoxPx
     score: float
     name: str = "anomaly"
     area_px: int = 0
+    size_px: float | None = None
+    region: str | None = None
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.box_xyxy_px

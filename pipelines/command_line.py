@@ -74,9 +74,13 @@ def version(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def check(config: ConfigArgument, as_json: JsonOption = False) -> None:
-    """Validate a configuration; print it resolved, with secrets masked."""
-    resolved = describe_resolved(load_config(config))
+def check(config: ConfigArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Validate a configuration, and the recipes it names as far as they exist; print it resolved, secrets masked."""
+    from pipelines.station_recipe import check_recipes
+
+    plant = load_config(config)
+    check_recipes(plant, resolve_data_dir(data_dir))
+    resolved = describe_resolved(plant)
     answer(as_json, {"valid": True, "config": resolved}, lambda console: console.print_json(data=resolved))
 
 
@@ -108,6 +112,16 @@ def fit(
         Path | None,
         typer.Option("--ignore", help="Mask drawn on the recipe's golden image: what is white is never judged."),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option("--regions", help="YAML of named regions with thresholds or a least defect size of their own."),
+    ] = None,
+    mm_per_px: Annotated[
+        float | None,
+        typer.Option(
+            "--mm-per-px", min=1e-6, max=1000, help="Size of a frame pixel on the part: defects are then measured."
+        ),
+    ] = None,
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -122,6 +136,8 @@ def fit(
         good=good,
         labels=labels,
         ignore_mask=ignore,
+        regions=regions,
+        mm_per_px=mm_per_px,
         false_alarm_target=false_alarm_rate,
         release=release,
     ).to_json()

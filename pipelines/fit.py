@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inspector.config import ID_PATTERN
 from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
 from inspector.detector.ignore_mask import Mask, load_ignore_mask
@@ -17,6 +19,7 @@ from inspector.detector.mode import choose_mode
 from inspector.detector.part_learning import LearnedPart, learn_part
 from inspector.detector.recipe import pack_part, pack_surface
 from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.detector.region_file import RegionPlan, load_regions
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
 from inspector.errors import FitError, RecipeError
@@ -63,6 +66,8 @@ def fit_recipe(
     false_alarm_target: float = 0.05,
     release: bool = True,
     ignore_mask: Path | None = None,
+    regions: Path | None = None,
+    mm_per_px: float | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
@@ -84,10 +89,11 @@ def fit_recipe(
     choice = choose_mode(images, sizes)
     report("choose", 1.0)
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
+    plan = read_regions(regions, mm_per_px, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
     settings: PartSettings | SurfaceSettings
     if choice.mode == "located":
-        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report, ignored)
+        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report, ignored, plan)
         settings, arrays = pack_part(learned.model)
     else:
         learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
@@ -102,6 +108,7 @@ def fit_recipe(
         "images_found": len(found),
         "ignore_mask": ignore_mask.name if ignore_mask else None,
         "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
+        "regions": list(learned.region_promises) if isinstance(learned, LearnedPart) else [],
     }
     content = RecipeContent(
         name=name,
@@ -150,6 +157,23 @@ def read_ignore_mask(path: Path | None, mode: str, sizes: set[tuple[int, int]]) 
     if mode != "located":
         raise FitError("an ignore mask needs a part in a fixed pose; these images show a surface")
     return load_ignore_mask(path, next(iter(sizes)))
+
+
+def read_regions(
+    path: Path | None, mm_per_px: float | None, mode: str, sizes: set[tuple[int, int]]
+) -> RegionPlan | None:
+    """The regions of a file, or none but a scale; None when neither was given.
+
+    Raises `ConfigError` and `DatasetError` for a file that is wrong, `FitError` when there is no pose or no scale.
+    """
+    if path is None and mm_per_px is None:
+        return None
+    if mode != "located":
+        raise FitError("regions and sizes need a part in a fixed pose; these images show a surface")
+    size = next(iter(sizes))
+    if path is None:
+        return RegionPlan(np.zeros((size[1], size[0]), np.uint8), (), None, mm_per_px)
+    return load_regions(path, size, mm_per_px)
 
 
 def choose_images(found: ImageFolder) -> ImageFolder:

@@ -49,6 +49,8 @@ class ImageVerdict:
                     "score": detection.score,
                     "name": detection.name,
                     "area_px": detection.area_px,
+                    "size_px": detection.size_px,
+                    "region": detection.region,
                 }
                 for detection in self.verdict.detections
             ],
@@ -64,7 +66,7 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
     An unreadable image or one of another size is NOT_INSPECTED with the reason; the others go on.
     """
     scorer = recipe.scorer(threads=2)
-    settings = FolderCamera(id=ONE_OFF_CAMERA, path=Path())
+    settings = FolderCamera(id=ONE_OFF_CAMERA, path=Path(), mm_per_px=recipe.mm_per_px)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images, start=1):

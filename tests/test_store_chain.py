@@ -57,7 +57,9 @@ def test_an_untouched_chain_verifies(db: Database) -> None:
         "DELETE FROM detection WHERE inspection_id = (SELECT inspection_id FROM inspection WHERE chain_index = 2)",
         "UPDATE detection SET x0_px = 11 WHERE inspection_id = "
         "(SELECT inspection_id FROM inspection WHERE chain_index = 2)",
-        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1 FROM inspection "
+        "UPDATE detection SET size_px = 3.0 WHERE inspection_id = "
+        "(SELECT inspection_id FROM inspection WHERE chain_index = 2)",
+        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1, NULL, NULL FROM inspection "
         "WHERE chain_index = 1",
     ],
 )
@@ -146,3 +148,23 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
     assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1}) == '{"a":"é","b":1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"a": float("nan")})
+
+
+def test_a_chain_of_the_first_schema_still_verifies(tmp_path: Path) -> None:
+    """A database written before detections had a size and a region is migrated, and no hash changes."""
+    db = open_station(tmp_path)
+    for number, kind in enumerate(KINDS):
+        commit(db, accept(db, part_id=f"P{number + 1}"), kind)
+    tip = verify_chain(db, STATION).tip_hash
+    db.close()
+    with sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None) as connection:
+        for column in ("size_px", "region"):
+            connection.execute(f"ALTER TABLE detection DROP COLUMN {column}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    migrated = Database.open(tmp_path)
+    report = verify_chain(migrated, STATION)
+    assert (report.rows, report.tip_hash) == (5, tip)
+    commit(migrated, accept(migrated, part_id="P6"), VerdictKind.NG)
+    assert verify_chain(migrated, STATION).rows == 6
+    migrated.close()

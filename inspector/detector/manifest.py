@@ -54,6 +54,26 @@ class ExperienceSettings(_Section):
     sharpness: tuple[float, float]
 
 
+class RegionSettings(_Section):
+    """A region's own thresholds, before they are stretched to the common ones, and the least size that counts."""
+
+    name: str = Field(min_length=1, max_length=64)
+    own: ManifestThresholds
+    min_defect_px: float | None = Field(default=None, gt=0)
+
+
+class RegionsSettings(_Section):
+    """Regions of a located recipe, what lies in none first; `common` are the thresholds they are stretched to."""
+
+    regions: tuple[RegionSettings, ...] = Field(min_length=1, max_length=65)
+    common: ManifestThresholds
+    mm_per_px: float | None = Field(default=None, gt=0)
+
+    @property
+    def asks_for_size(self) -> bool:
+        return any(region.min_defect_px is not None for region in self.regions)
+
+
 class PartSettings(_Section):
     """Numbers of a located recipe that are not arrays."""
 
@@ -68,6 +88,7 @@ class PartSettings(_Section):
     screen: LevelSettings
     contrast: LevelSettings
     close: LevelSettings | None
+    regions: RegionsSettings | None = None
 
 
 class SurfaceSettings(_Section):

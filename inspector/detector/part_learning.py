@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from inspector.detector.part_scorer import (
     register_halved,
     seen_cells,
 )
+from inspector.detector.region_calibration import calibrate_regions
+from inspector.detector.region_file import RegionPlan, reduce_labels
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -71,6 +74,7 @@ class LearnedPart:
     calibration: Calibration
     golden: int
     held_out_scores: tuple[float, ...]
+    region_promises: tuple[dict[str, Any], ...] = ()
 
 
 def choose_golden(screens: list[BgrImage]) -> int:
@@ -93,6 +97,7 @@ def learn_part(
     real_images: int,
     progress: Progress,
     ignored: Mask | None = None,
+    plan: RegionPlan | None = None,
 ) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
@@ -118,8 +123,15 @@ def learn_part(
     close = None
     if ratio > 1:
         close = _learn_close(images, FeatureBank(graph), frames, (window, ratio), judged, held_out, progress)
-    scores = [float(image.max()) for image in held_out]
-    calibration = calibrate(scores, false_alarm_target, real_images)
+    scores = tuple(float(image.max()) for image in held_out)
+    by_region = None
+    if plan is not None:
+        labels = window.cut(reduce_labels(plan.labels, CELL_PX * ratio))
+        by_region = calibrate_regions(
+            held_out, np.where(part, labels, 0).astype(np.uint8), plan, false_alarm_target, real_images
+        )
+        scores = by_region.scores
+    calibration = by_region.calibration if by_region else calibrate(list(scores), false_alarm_target, real_images)
     model = PartModel(
         frame_size=frame_size,
         ratio=ratio,
@@ -133,8 +145,10 @@ def learn_part(
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
+        regions=by_region.regions if by_region else None,
     )
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores))
+    promises = by_region.promises if by_region else ()
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, promises)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:

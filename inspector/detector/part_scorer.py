@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
+from inspector.detector.defect_size import measure_size_px
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
+from inspector.detector.judged_regions import JudgedRegions
 from inspector.detector.part_model import Mask, PartStatistics, PositionModel, smooth
-from inspector.detector.regions import find_detections, map_to_frame
+from inspector.detector.regions import find_detections, map_box, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -28,9 +30,10 @@ from inspector.detector.screen import (
     whole_halvings,
 )
 from inspector.errors import RecipeMismatchError
+from inspector.geometry.boxes import clip_box
 from inspector.geometry.registration import Matrix, Reference, compose, invert, register, scale_matrix, scaling
 from inspector.geometry.tiles import Tile, worst_tiles
-from inspector.records import AnomalyMap, BgrImage, Registration, Scoring, Thresholds
+from inspector.records import AnomalyMap, BgrImage, BoxPx, Registration, Scoring, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class PartModel:
     confidence_limit: float
     experience: Experience
     thresholds: Thresholds
+    regions: JudgedRegions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ class RegisteredFrame:
 class PartScorer:
     """`Scorer` of a located part. Thread-safe: nothing is kept between frames."""
 
-    def __init__(self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank) -> None:
+    def __init__(
+        self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank, golden: BgrImage | None = None
+    ) -> None:
+        """`golden` is the reference at full resolution; without it no defect is measured."""
         self._model = model
+        self._golden = golden
         self._bank = bank
         self._contrast_bank = contrast_bank
         self._largest = LargestDeviation()
@@ -136,16 +144,40 @@ class PartScorer:
         corner = np.array([[1.0, 0.0, window.column * cell_px], [0.0, 1.0, window.row * cell_px]])
         matrix = compose(frame.registration.matrix, corner)
         confidence = frame.registration.confidence
+        regions = model.regions
+        if regions is not None:
+            scores = regions.lower_small_marks(
+                regions.stretch(scores),
+                model.thresholds.review,
+                cell_px,
+                lambda cells: self._measure(frame, self._to_frame(cells, matrix)),
+            )
         oddities = describe_oddities(look_at(frame.halved), model.experience)
         if confidence < model.confidence_limit:
             oddities += (f"registration confidence {confidence:.2f} below {model.confidence_limit:.2f}",)
+        name_region = regions.name_at if regions is not None and len(regions.regions) > 1 else None
+        detections = find_detections(scores, model.thresholds.review, cell_px, matrix, model.frame_size, name_region)
+        if regions is not None and regions.mm_per_px is not None:
+            detections = tuple(replace(item, size_px=self._measure(frame, item.box_xyxy_px)) for item in detections)
         return Scoring(
             score=float(scores.max()),
             anomaly_map=AnomalyMap(map_to_frame(scores, matrix, cell_px, grid), cell_px),
-            detections=find_detections(scores, model.thresholds.review, cell_px, matrix, model.frame_size),
+            detections=detections,
             registration=frame.registration,
             oddities=oddities,
         )
+
+    def _to_frame(self, cells: BoxPx, matrix: Matrix) -> BoxPx | None:
+        """A box of cells of the window as a box in the frame, None outside it; `matrix` is from map to frame pixels."""
+        cell_px = CELL_PX * self._model.ratio
+        x0, y0, x1, y1 = (edge * cell_px for edge in cells)
+        return clip_box(map_box((x0, y0, x1, y1), matrix), self._model.frame_size)
+
+    def _measure(self, frame: RegisteredFrame, box: BoxPx | None) -> float | None:
+        """The long side of the defect in a box of the frame, None when it cannot be told."""
+        if box is None or self._golden is None:
+            return None
+        return measure_size_px(frame.pixels, self._golden, frame.registration.matrix, box)
 
 
 def check_frame_size(pixels: BgrImage, frame_size: tuple[int, int]) -> None:

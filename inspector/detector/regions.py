@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,17 @@ MAX_DETECTIONS = 32
 
 
 def find_detections(
-    scores: NDArray[np.float32], threshold: float, cell_px: int, matrix: Matrix | None, size: tuple[int, int]
+    scores: NDArray[np.float32],
+    threshold: float,
+    cell_px: int,
+    matrix: Matrix | None,
+    size: tuple[int, int],
+    name_region: Callable[[int, int], str] | None = None,
 ) -> tuple[Detection, ...]:
     """Connected regions (8 neighbours) of a (h, w) map at or above `threshold`, worst first, `MAX_DETECTIONS` at most.
 
     `matrix` maps map pixels to frame pixels (None: they are the same), `size` is the frame's (width, height).
+    `name_region` tells the region of a cell (row, column).
     """
     above = (scores >= threshold).astype(np.uint8)
     if not above.any():
@@ -32,7 +40,12 @@ def find_detections(
         box = (left * cell_px, top * cell_px, (left + width) * cell_px, (top + height) * cell_px)
         in_frame = clip_box(map_box(box, matrix), size)
         if in_frame is not None:
-            found.append(Detection(in_frame, float(worst[label]), area_px=cells * cell_px * cell_px))
+            region = None
+            if name_region is not None:
+                inside = np.where(labels == label, scores, -np.inf)
+                region = name_region(*(int(place) for place in np.unravel_index(inside.argmax(), scores.shape)))
+            area_px = cells * cell_px * cell_px
+            found.append(Detection(in_frame, float(worst[label]), area_px=area_px, region=region))
         if len(found) == MAX_DETECTIONS:
             break
     return tuple(found)

@@ -112,6 +112,8 @@ def detection_values(inspection: Inspection) -> list[dict[str, Any]]:
             "score": _number("detection score", detection.score),
             "name": storable(detection.name),
             "area_px": int(detection.area_px),
+            "size_px": _number("detection size", detection.size_px),
+            "region": storable(detection.region) if detection.region is not None else None,
         }
         for rank, detection in enumerate(worst_first)
     ]

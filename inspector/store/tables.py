@@ -174,6 +174,8 @@ class DetectionRow(Base):
     score: Mapped[float] = mapped_column(Float)
     name: Mapped[str] = mapped_column(String(64))
     area_px: Mapped[int] = mapped_column(Integer)
+    size_px: Mapped[float | None] = mapped_column(Float)
+    region: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
