@@ -122,6 +122,9 @@ def fit(
             "--mm-per-px", min=1e-6, max=1000, help="Size of a frame pixel on the part: defects are then measured."
         ),
     ] = None,
+    rotation: Annotated[
+        str, typer.Option("--rotation", help="small: a few degrees; free: the part lies at any angle.")
+    ] = "small",
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -138,6 +141,7 @@ def fit(
         ignore_mask=ignore,
         regions=regions,
         mm_per_px=mm_per_px,
+        rotation=rotation,
         false_alarm_target=false_alarm_rate,
         release=release,
     ).to_json()

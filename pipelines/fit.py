@@ -32,6 +32,7 @@ Progress = Callable[[str, float], None]
 MEMORY_FOR_SCREENS_BYTES = 400_000_000
 MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
+ROTATIONS = ("small", "free")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def fit_recipe(
     ignore_mask: Path | None = None,
     regions: Path | None = None,
     mm_per_px: float | None = None,
+    rotation: str = "small",
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
@@ -80,20 +82,27 @@ def fit_recipe(
         raise FitError(f"fit mode {mode!r} does not exist here: auto, or template (which learns from pairs)")
     if not re.fullmatch(ID_PATTERN, name):
         raise RecipeError(f"recipe name {name!r} must match {ID_PATTERN}")
+    if rotation not in ROTATIONS:
+        raise FitError(f"rotation {rotation!r} does not exist: {' or '.join(ROTATIONS)}")
+    any_angle = rotation == "free"
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
     report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
     sizes = {images.size(index) for index in range(len(images))}
-    choice = choose_mode(images, sizes)
+    choice = choose_mode(images, sizes, any_angle=any_angle)
+    if any_angle and choice.mode != "located":
+        raise FitError(f"free rotation needs a part that can be found in every good image: {choice.reason}")
     report("choose", 1.0)
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
     plan = read_regions(regions, mm_per_px, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
     settings: PartSettings | SurfaceSettings
     if choice.mode == "located":
-        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report, ignored, plan)
+        learned = learn_part(
+            FilledUp(images), false_alarm_target, len(images), report, ignored, plan, any_angle=any_angle
+        )
         settings, arrays = pack_part(learned.model)
     else:
         learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
@@ -103,6 +112,7 @@ def fit_recipe(
         "mode": choice.mode,
         "mode_reason": choice.reason,
         "detail_match": choice.detail_match,
+        "rotation": rotation,
         "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
         "promise": learned.calibration.promise,
         "images_found": len(found),

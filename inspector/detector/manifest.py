@@ -83,6 +83,7 @@ class PartSettings(_Section):
     tolerance: int = Field(ge=0, le=8)
     confidence_limit: float = Field(ge=0, le=1)
     motion: Literal["shift", "rigid", "affine"]
+    any_angle: bool = False
     reference_scale: float = Field(gt=0, le=1)
     experience: ExperienceSettings
     screen: LevelSettings

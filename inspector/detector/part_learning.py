@@ -77,9 +77,9 @@ class LearnedPart:
     region_promises: tuple[dict[str, Any], ...] = ()
 
 
-def choose_golden(screens: list[BgrImage]) -> int:
+def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
     """The most typical good image: the one nearest to the mean of all after registration to the first."""
-    first = make_reference(screens[0])
+    first = make_reference(screens[0], any_angle=any_angle)
     size = (first.grey.shape[1], first.grey.shape[0])
     laid = []
     for screen in screens:
@@ -98,6 +98,8 @@ def learn_part(
     progress: Progress,
     ignored: Mask | None = None,
     plan: RegionPlan | None = None,
+    *,
+    any_angle: bool = False,
 ) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
@@ -106,8 +108,8 @@ def learn_part(
     """
     frame_size, halved = read_halved(images, progress)
     ratio = screen_ratio(*frame_size)
-    golden = choose_golden(halved)
-    reference = make_reference(halved[golden], "affine")
+    golden = choose_golden(halved, any_angle=any_angle)
+    reference = make_reference(halved[golden], "affine", any_angle=any_angle)
     frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
     window, part = find_window(frames, reference, cell_grid(*frame_size, ratio))
     if ignored is not None:

@@ -135,6 +135,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         tolerance=model.tolerance,
         confidence_limit=model.confidence_limit,
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
+        any_angle=model.reference.any_angle,
         reference_scale=model.reference.scale,
         experience=ExperienceSettings(level=model.experience.level, sharpness=model.experience.sharpness),
         screen=LevelSettings(smooth_cells=model.screen.smooth_cells, unit=model.screen.unit),
@@ -197,6 +198,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             arrays["reference_outline"],
             settings.reference_scale,
             settings.motion,
+            settings.any_angle,
         )
         return PartModel(
             frame_size=manifest.frame_size,

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.geometry.rotation import candidates_of_frame, candidates_of_part
 from inspector.records import BgrImage, Registration
 
 Matrix: TypeAlias = NDArray[np.float64]
@@ -22,6 +23,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 WORK_SIDE_PX = 400
 REFINEMENTS = ((100, 50), (WORK_SIDE_PX, 12))
 """Long side in px and iterations of each ECC stage."""
+MOST_REFINED = 4
+"""At any angle: so many starts are refined at the first of them before the best is chosen."""
 ECC_EPSILON = 1e-4
 RIM_SHARE = 0.02
 MIN_PART_SHARE = 0.01
@@ -37,7 +40,7 @@ class Reference:
     `grey` is the reference reduced to `WORK_SIDE_PX`, (h, w) float32 0..255. `part` is (h, w) bool: the
     part with a small rim, where the match is judged (all True when no background was found). `scale` is
     reduced pixels per pixel of the frame as it is handed to `register`. `model` is a key of `MODELS`.
-    `outline` is the part without its rim.
+    `outline` is the part without its rim. With `any_angle` the part may lie at any angle in a frame.
     """
 
     grey: Grey
@@ -45,6 +48,7 @@ class Reference:
     outline: Mask
     scale: float
     model: str = "rigid"
+    any_angle: bool = False
 
     @property
     def has_background(self) -> bool:
@@ -116,30 +120,35 @@ def _fit_background(lab: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(everywhere @ coefficients, np.float32)
 
 
-def make_reference(pixels: BgrImage, model: str = "rigid") -> Reference:
+def make_reference(pixels: BgrImage, model: str = "rigid", *, any_angle: bool = False) -> Reference:
     """Prepare a reference frame: (H, W, 3) uint8 BGR at full resolution."""
     small = reduce_for_registration(pixels)
     outline = find_part(small)
     rim = max(3, round(max(outline.shape) * RIM_SHARE)) * 2 + 1
     part = cv2.dilate(outline.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0
-    return Reference(to_grey(small), np.asarray(part, np.bool_), outline, small.shape[1] / pixels.shape[1], model)
+    scale = small.shape[1] / pixels.shape[1]
+    return Reference(to_grey(small), np.asarray(part, np.bool_), outline, scale, model, any_angle)
 
 
 def register(reference: Reference, pixels: BgrImage) -> Registration:
     """Register a frame of the reference's size: coarse start, then ECC (Evangelidis and Psarakis 2008).
 
     The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
-    centroid and principal axis. Never raises: what cannot be matched has confidence near 0. The confidence is
-    the correlation of the part's grey values after registration.
+    centroid and principal axis; at any angle, candidates all around the circle, refined a little before the best
+    is chosen, so that a part which looks nearly alike at several angles is told by its detail. Never raises: what
+    cannot be matched has confidence near 0. The confidence is the correlation of the part's grey values after
+    registration.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
     starts = [np.eye(2, 3), _phase_shift(reference, grey)]
-    if reference.has_background:
+    if reference.any_angle:
+        starts = _any_angle_starts(reference, small, grey)
+    elif reference.has_background:
         starts.extend(_moment_starts(reference, small))
     scored = [(_match(reference, grey, start), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
-    for side, iterations in REFINEMENTS:
+    for side, iterations in REFINEMENTS[1:] if reference.any_angle else REFINEMENTS:
         refined = _refine(reference, grey, matrix, side, iterations)
         if refined is not None:
             match = _match(reference, grey, refined)
@@ -201,8 +210,7 @@ def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
 
 def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     """Centroid and principal axis laid on each other, with and without the rotation."""
-    half = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    frame_part = find_part(np.asarray(half, np.uint8))
+    frame_part = find_part(_halved(small))
     if frame_part.all():
         return []
     centre, angle = _centre_and_angle(reference.outline)
@@ -214,6 +222,25 @@ def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
         linear = np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]])
         starts.append(np.hstack([linear, (frame_centre - linear @ centre)[:, None]]))
     return starts
+
+
+def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey) -> list[Matrix]:
+    """The likeliest poses all around the circle, as they were guessed and coarsely refined."""
+    frame_part = find_part(_halved(small)) if reference.has_background else None
+    if frame_part is not None and not frame_part.all():
+        size = (grey.shape[1], grey.shape[0])
+        whole = cv2.resize(frame_part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
+    else:
+        found = candidates_of_frame(reference.grey, grey)
+    likeliest = sorted(found, key=lambda start: _match(reference, grey, start), reverse=True)[:MOST_REFINED]
+    refined = (_refine(reference, grey, start, *REFINEMENTS[0]) for start in likeliest)
+    return [*likeliest, *(matrix for matrix in refined if matrix is not None)]
+
+
+def _halved(small: BgrImage) -> BgrImage:
+    size = (small.shape[1] // 2, small.shape[0] // 2)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
