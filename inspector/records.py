@@ -146,17 +146,17 @@ class Frame:
 class Registration:
     """Where the recipe's reference lies in a frame.
 
-    `matrix` is (2, 3) float64 and maps reference pixels to frame pixels, both at full resolution:
-    frame_xy = matrix @ (x, y, 1). `confidence` is 0..1 (1 is a perfect match); the recipe says below
-    which value a frame is refused with REVIEW.
+    `matrix` maps reference pixels to frame pixels, both at full resolution: (2, 3) float64 with frame_xy =
+    matrix @ (x, y, 1), or (3, 3) where the part is seen in perspective. `confidence` is 0..1 (1 is a perfect match);
+    the recipe says below which value a frame is refused with REVIEW.
     """
 
     matrix: NDArray[np.float64]
     confidence: float
 
     def __post_init__(self) -> None:
-        if self.matrix.shape != (2, 3):
-            raise ValueError(f"matrix must be (2, 3), got {self.matrix.shape}")
+        if self.matrix.shape not in ((2, 3), (3, 3)):
+            raise ValueError(f"matrix must be (2, 3) or (3, 3), got {self.matrix.shape}")
 
 
 @dataclass(frozen=True, slots=True)

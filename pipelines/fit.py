@@ -113,6 +113,8 @@ def fit_recipe(
         "mode_reason": choice.reason,
         "detail_match": choice.detail_match,
         "rotation": rotation,
+        "motion": learned.motion.model if isinstance(learned, LearnedPart) else None,
+        "motion_reason": learned.motion.reason if isinstance(learned, LearnedPart) else None,
         "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
         "promise": learned.calibration.promise,
         "images_found": len(found),

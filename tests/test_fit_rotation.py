@@ -1,4 +1,4 @@
-"""Parts at any angle: fitted with free rotation they are judged as in a fixed pose; without it they are refused."""
+"""Parts at any angle and in perspective: they are judged as in a fixed pose, or refused where that was not taught."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from inspector.records import BgrImage, VerdictKind
 from pipelines.fit import fit_recipe
 from pipelines.inspect_frame import decide_verdict
 from tests.part_images import paint_board, paint_surface, write_images
+from tests.test_geometry_registration import tilt
 
 SIDE = 400
 
@@ -69,3 +70,21 @@ def test_what_cannot_be_turned_is_refused(tmp_path: Path) -> None:
         fit_recipe("x", good, tmp_path, rotation="free")
     with pytest.raises(FitError, match="rotation 'any' does not exist: small or free"):
         fit_recipe("x", good, tmp_path, rotation="any")
+
+
+def test_perspective_is_chosen_where_the_good_images_show_it(tmp_path: Path) -> None:
+    """Boards seen from a little aside are fitted with perspective, flat ones without; a defect is found in either."""
+    tilted = [tilt(paint_board(seed), seed)[0] for seed in range(16)]
+    deep = fit_recipe("deep", write_images(tmp_path / "tilted", tilted), tmp_path)
+    flat = fit_recipe("flat", write_images(tmp_path / "flat", [paint_board(seed) for seed in range(16)]), tmp_path)
+    assert (deep.choices["motion"], flat.choices["motion"]) == ("perspective", "affine"), deep.choices
+    recipe = RecipeStore(tmp_path).load("deep")
+    scorer = recipe.scorer()
+    for seed in range(100, 106):
+        good, bad = (tilt(paint_board(seed, defect=defect), seed)[0] for defect in (False, True))
+        scoring = scorer.score_frame(bad)
+        assert decide_verdict(scoring, recipe.thresholds).kind is VerdictKind.NG
+        assert scoring.score > 2 * scorer.score_frame(good).score
+        assert scoring.registration is not None and scoring.registration.matrix.shape == (3, 3)
+        x0, y0, x1, y1 = scoring.detections[0].box_xyxy_px
+        assert x0 < 168 and x1 > 152 and y0 < 128 and y1 > 112, "the defect lies in the middle of the frame"

@@ -141,3 +141,35 @@ def test_a_nearly_symmetric_part_is_told_by_its_detail(degrees: int) -> None:
     found = register(make_reference(plate, "affine", any_angle=True), frame)
     corners = np.array([[90.0, 90.0], [210.0, 90.0], [210.0, 210.0], [90.0, 210.0]])
     assert np.abs(transform_points(found.matrix, corners) - transform_points(truth, corners)).max() < 1.0
+
+
+def tilt(pixels: BgrImage, seed: int) -> tuple[BgrImage, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """A frame seen from a little aside: its corners move by up to 3 % of the width, each by itself."""
+    height, width = pixels.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moved = corners + np.random.default_rng(seed).uniform(-0.03, 0.03, (4, 2)).astype(np.float32) * width
+    matrix = np.asarray(cv2.getPerspectiveTransform(corners, moved), np.float64)
+    seen = cv2.warpPerspective(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.uint8), matrix
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_perspective_is_recovered(seed: int) -> None:
+    """Seen from a little aside, the corners land within a tenth of a pixel, which no affine motion reaches."""
+    board = paint_board(1)
+    frame, truth = tilt(board, seed)
+    expected = transform_points(truth, CORNERS)
+    far = {}
+    for model in ("affine", "perspective"):
+        found = register(make_reference(board, model), frame)
+        far[model] = float(np.abs(transform_points(found.matrix, CORNERS) - expected).max())
+    assert far["perspective"] < 0.1 and far["affine"] > 4 * far["perspective"], far
+
+
+def test_perspective_matrices_compose_and_invert() -> None:
+    """A (3, 3) matrix keeps its meaning through scaling, composition and inversion; flat ones stay (2, 3)."""
+    matrix = tilt(paint_board(1), 3)[1]
+    assert transform_points(compose(invert(matrix), matrix), CORNERS) == pytest.approx(CORNERS)
+    assert compose(invert(matrix), matrix).shape in ((2, 3), (3, 3)) and invert(scaling(2.0)).shape == (2, 3)
+    doubled = scale_matrix(matrix, 0.5)
+    assert transform_points(doubled, CORNERS * 2 + 0.5) == pytest.approx(transform_points(matrix, CORNERS) * 2 + 0.5)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.geometry.boxes import grow_box
-from inspector.geometry.registration import Matrix, compose, invert
+from inspector.geometry.registration import Matrix, compose, invert, warp
 from inspector.records import BgrImage, BoxPx
 
 REACH_PX = 1
@@ -45,8 +45,7 @@ def measure_size_px(pixels: BgrImage, golden: BgrImage, matrix: Matrix, box: Box
     seen = pixels[y0:y1, x0:x1].astype(np.float32)
     corner = np.array([[1.0, 0.0, x0], [0.0, 1.0, y0]])
     to_reference = compose(invert(matrix), corner)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(golden, to_reference, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    laid = warp(golden, to_reference, (x1 - x0, y1 - y0))
     inside = np.zeros(seen.shape[:2], np.bool_)
     inside[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0] = True
     around = ~inside if not inside.all() else inside

@@ -82,7 +82,7 @@ class PartSettings(_Section):
     window: tuple[int, int, int, int]
     tolerance: int = Field(ge=0, le=8)
     confidence_limit: float = Field(ge=0, le=1)
-    motion: Literal["shift", "rigid", "affine"]
+    motion: Literal["shift", "rigid", "affine", "perspective"]
     any_angle: bool = False
     reference_scale: float = Field(gt=0, le=1)
     experience: ExperienceSettings

@@ -17,6 +17,7 @@ from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whi
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
 from inspector.detector.part_model import Mask, MomentSums, PositionModel, smooth
+from inspector.detector.part_motion import MotionChoice, choose_motion
 from inspector.detector.part_scorer import (
     PartLevel,
     PartModel,
@@ -46,6 +47,7 @@ from inspector.geometry.registration import (
     reduce_for_registration,
     register,
     scale_matrix,
+    warp,
     warp_to_reference,
 )
 from inspector.geometry.tiles import Tile, worst_tiles
@@ -74,6 +76,7 @@ class LearnedPart:
     calibration: Calibration
     golden: int
     held_out_scores: tuple[float, ...]
+    motion: MotionChoice
     region_promises: tuple[dict[str, Any], ...] = ()
 
 
@@ -109,8 +112,12 @@ def learn_part(
     frame_size, halved = read_halved(images, progress)
     ratio = screen_ratio(*frame_size)
     golden = choose_golden(halved, any_angle=any_angle)
-    reference = make_reference(halved[golden], "affine", any_angle=any_angle)
-    frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
+    affine = make_reference(halved[golden], "affine", any_angle=any_angle)
+    frames = [register_halved(affine, small, small, whole_halvings(ratio)) for small in halved]
+    motion = choose_motion(affine, halved[golden], frames)
+    reference = replace(affine, model=motion.model)
+    if motion.model != affine.model:
+        frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
     window, part = find_window(frames, reference, cell_grid(*frame_size, ratio))
     if ignored is not None:
         part = leave_out_ignored(part, window, reduce_to_cells(ignored, CELL_PX * ratio, IGNORED_RIM_CELLS))
@@ -150,7 +157,7 @@ def learn_part(
         regions=by_region.regions if by_region else None,
     )
     promises = by_region.promises if by_region else ()
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, promises)
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, motion, promises)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:
@@ -182,8 +189,7 @@ def find_window(frames: list[RegisteredFrame], reference: Reference, grid: tuple
     for frame in frames:
         mask = find_part(reduce_for_registration(frame.halved)).astype(np.float32)
         matrix = scale_matrix(frame.registration.matrix, frame.halving / reference.scale)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        votes += cv2.warpAffine(mask, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        votes += warp(mask, matrix, size, cv2.BORDER_REPLICATE)
     share = cv2.resize(votes / np.float32(len(frames)), (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
     part = (share >= 0.5).astype(np.uint8)
     if not part.any():

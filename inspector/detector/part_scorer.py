@@ -31,7 +31,17 @@ from inspector.detector.screen import (
 )
 from inspector.errors import RecipeMismatchError
 from inspector.geometry.boxes import clip_box
-from inspector.geometry.registration import Matrix, Reference, compose, invert, register, scale_matrix, scaling
+from inspector.geometry.registration import (
+    Matrix,
+    Reference,
+    compose,
+    invert,
+    register,
+    scale_matrix,
+    scaling,
+    transform_points,
+    warp,
+)
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import AnomalyMap, BgrImage, BoxPx, Registration, Scoring, Thresholds
 
@@ -212,10 +222,12 @@ def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, 
     ys = (np.arange(window.rows + 1) + window.row) * cell - 0.5
     xs = (np.arange(window.columns + 1) + window.column) * cell - 0.5
     corner = np.ones((window.rows + 1, window.columns + 1), np.bool_)
+    corners = np.stack(np.meshgrid(xs, ys), axis=-1)
+    places = transform_points(matrix, corners.reshape(-1, 2)).reshape(corners.shape)
     for axis in (0, 1):
         # The last cells of a frame may be incomplete and filled up with its mirror image: they count as seen.
         limit = -(-frame_size[axis] // cell) * cell
-        place = matrix[axis, 0] * xs[None, :] + matrix[axis, 1] * ys[:, None] + matrix[axis, 2]
+        place = places[..., axis]
         corner &= (place > -0.5 - ratio) & (place < limit - 0.5 + ratio)
     seen = corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:]
     return np.asarray(cv2.erode(seen.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0, np.bool_)
@@ -242,7 +254,5 @@ def _lay_tile(source: BgrImage, source_scale: int, matrix: Matrix, tile: Tile, s
     size = (tile.columns * CELL_PX + 2 * MARGIN_PX, tile.rows * CELL_PX + 2 * MARGIN_PX)
     corner = np.array([[1.0, 0.0, tile.column * CELL_PX - MARGIN_PX], [0.0, 1.0, tile.row * CELL_PX - MARGIN_PX]])
     from_tile = compose(compose(matrix, scaling(scale)), corner)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     sampled = compose(invert(scaling(source_scale)), from_tile)
-    laid = cv2.warpAffine(source, sampled, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(laid, np.uint8)
+    return np.asarray(warp(source, sampled, size), np.uint8)

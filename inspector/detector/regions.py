@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.geometry.boxes import clip_box
-from inspector.geometry.registration import Matrix, scale_matrix, transform_points
+from inspector.geometry.registration import Matrix, scale_matrix, transform_points, warp
 from inspector.records import BoxPx, Detection
 
 MAX_DETECTIONS = 32
@@ -68,5 +68,6 @@ def map_to_frame(
     if matrix is None:
         return scores
     in_cells = scale_matrix(matrix, cell_px)
-    moved = cv2.warpAffine(scores, in_cells, (grid[1], grid[0]), flags=cv2.INTER_NEAREST, borderValue=0.0)
+    size, constant = (grid[1], grid[0]), cv2.BORDER_CONSTANT
+    moved = warp(scores, in_cells, size, constant, forward=True, interpolation=cv2.INTER_NEAREST)
     return np.asarray(moved, np.float32)
