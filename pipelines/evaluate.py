@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class EvaluateReport:
     latency_ms: dict[str, float | None]
     refused: int
     miss_rate_by_defect: dict[str, float]
+    screen_misses: dict[str, Any] | None = None
+    """What the fit measured about defects that the coarse screen passes over; None where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of the design page, and a few more."""
@@ -72,6 +74,7 @@ class EvaluateReport:
             "latency_ms": self.latency_ms,
             "refused": self.refused,
             "miss_rate_by_defect": self.miss_rate_by_defect,
+            "screen_misses": self.screen_misses,
         }
 
 
@@ -99,7 +102,8 @@ def evaluate_recipe(
         evaluated.append(EvaluatedImage(image, result.score, result.alarm, result.latency_ms, None, result.refusal))
         if progress is not None:
             progress("evaluate", (index + 1) / len(test_set.images))
-    return summarise(recipe.ref, scorer, evaluated, pixels)
+    report = summarise(recipe.ref, scorer, evaluated, pixels)
+    return replace(report, screen_misses=recipe.manifest.choices.get("screen_misses"))
 
 
 def evaluate_image(image: TestImage, scorer: Scorer) -> EvaluatedImage:

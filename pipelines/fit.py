@@ -120,6 +120,9 @@ def fit_recipe(
         "images_found": len(found),
         "ignore_mask": ignore_mask.name if ignore_mask else None,
         "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
+        "screen_misses": learned.screen_misses.to_json()
+        if isinstance(learned, LearnedPart) and learned.screen_misses
+        else None,
         "regions": list(learned.region_promises) if isinstance(learned, LearnedPart) else [],
     }
     content = RecipeContent(

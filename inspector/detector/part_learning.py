@@ -21,6 +21,7 @@ from inspector.detector.part_motion import MotionChoice, choose_motion
 from inspector.detector.part_scorer import (
     PartLevel,
     PartModel,
+    PartScorer,
     RegisteredFrame,
     close_features,
     lay_screen,
@@ -39,6 +40,7 @@ from inspector.detector.screen import (
     tile_cells,
     whole_halvings,
 )
+from inspector.detector.screen_misses import ScreenMisses, count_screen_misses
 from inspector.errors import FitError
 from inspector.geometry.registration import (
     Reference,
@@ -78,6 +80,7 @@ class LearnedPart:
     held_out_scores: tuple[float, ...]
     motion: MotionChoice
     region_promises: tuple[dict[str, Any], ...] = ()
+    screen_misses: ScreenMisses | None = None
 
 
 def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
@@ -157,7 +160,9 @@ def learn_part(
         regions=by_region.regions if by_region else None,
     )
     promises = by_region.promises if by_region else ()
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, motion, promises)
+    scorer = PartScorer(model, FeatureBank(graph), FeatureBank(contrast_graph))
+    misses = count_screen_misses(scorer, model, images, progress)
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, motion, promises, misses)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:

@@ -120,12 +120,13 @@ class PartScorer:
         check_frame_size(pixels, model.frame_size)
         frame = register_frame(model.reference, model.ratio, pixels)
         judged = model.part & seen_cells(frame.registration.matrix, model.window, model.ratio, model.frame_size)
-        scores = self._screen_part(frame, judged)
-        if model.close is not None and self._close is not None:
-            scores = self._look_closer(frame, judged, scores, model.close, self._close)
+        scores = self.screen_part(frame, judged)
+        if model.close is not None:
+            scores = self._look_closer(frame, judged, scores)
         return self._report(frame, scores)
 
-    def _screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
+    def screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
+        """(window.rows, window.columns) scores of the whole part at screen scale, 0 where it is not judged."""
         model = self._model
         laid = lay_screen(frame, model.window, model.ratio)
         distance = smooth(self._screen.distance(self._bank.compute(laid), 0, 0), model.screen.smooth_cells)
@@ -135,16 +136,19 @@ class PartScorer:
         contrast = smooth(deviation, model.contrast.smooth_cells) / np.float32(model.contrast.unit)
         return np.where(judged, np.maximum(distance / np.float32(model.screen.unit), contrast), np.float32(0.0))
 
-    def _look_closer(
-        self, frame: RegisteredFrame, judged: Mask, scores: Cells, close: PartLevel, positions: PositionModel
-    ) -> Cells:
-        ratio, window = self._model.ratio, self._model.window
+    def look_at_tile(self, frame: RegisteredFrame, tile: Tile) -> Cells:
+        """(tile.rows * ratio, tile.columns * ratio) scores of a tile of the window in full resolution."""
+        model = self._model
+        if model.close is None or self._close is None:
+            raise ValueError("the model has one scale: its screen is full resolution")
+        features = close_features(self._bank, frame, model.window, tile, model.ratio)
+        distance = self._close.distance(features, tile.row * model.ratio, tile.column * model.ratio)
+        return np.asarray(smooth(distance, model.close.smooth_cells) / np.float32(model.close.unit), np.float32)
+
+    def _look_closer(self, frame: RegisteredFrame, judged: Mask, scores: Cells) -> Cells:
         looked = scores.copy()
-        for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
-            features = close_features(self._bank, frame, window, tile, ratio)
-            distance = positions.distance(features, tile.row * ratio, tile.column * ratio)
-            fine = smooth(distance, close.smooth_cells) / np.float32(close.unit)
-            merge_tile(looked, judged, tile, fine, ratio)
+        for tile in worst_tiles(scores, tile_cells(self._model.ratio), MAX_TILES, TILE_WORTH_LOOKING):
+            merge_tile(looked, judged, tile, self.look_at_tile(frame, tile), self._model.ratio)
         return looked
 
     def _report(self, frame: RegisteredFrame, scores: Cells) -> Scoring:
