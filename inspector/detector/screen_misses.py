@@ -28,6 +28,9 @@ from inspector.records import BgrImage
 from inspector.scenes.overlays import FAMILIES, paint_defect
 
 MOST_IMAGES = 20
+MOST_ROUNDS = 3
+ENOUGH_CALLED = 60
+"""Rounds of other defects on the same images end when so many were called: none missed of them is at most 6 %."""
 REACH_CELLS = 8
 """How far from its pixels a defect shows in the maps: filters and smoothing."""
 
@@ -54,7 +57,7 @@ class ScreenMisses:
 def count_screen_misses(
     scorer: PartScorer, model: PartModel, images: GoodImages, progress: Progress
 ) -> ScreenMisses | None:
-    """Paint one defect of each judging family onto up to `MOST_IMAGES` good images and look both ways.
+    """Paint one defect of each judging family onto up to `MOST_IMAGES` good images, more than once, and look both ways.
 
     None for a model that looks at everything in full resolution anyway. Each defect counts by itself: the tiles are
     chosen as if it were the only one on its part.
@@ -64,8 +67,10 @@ def count_screen_misses(
     kinds = [kind for kind, use in FAMILIES.items() if use == "judge"]
     count = min(len(images), MOST_IMAGES)
     painted = called = missed = 0
-    for number in range(count):
-        pixels = images.read(number * len(images) // count)
+    for number in range(count * MOST_ROUNDS):
+        if number % count == 0 and called >= ENOUGH_CALLED:
+            break
+        pixels = images.read(number % count * len(images) // count)
         frame = register_frame(model.reference, model.ratio, pixels)
         judged = model.part & seen_cells(frame.registration.matrix, model.window, model.ratio, model.frame_size)
         calm = scorer.screen_part(frame, judged)
@@ -83,7 +88,7 @@ def count_screen_misses(
             painted += 1
             called += everywhere >= 1.0
             missed += everywhere >= 1.0 > looked_at
-        progress("screen", (number + 1) / count)
+        progress("screen", (number + 1) / (count * MOST_ROUNDS))
     return ScreenMisses(painted, called, missed)
 
 
