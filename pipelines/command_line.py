@@ -319,7 +319,9 @@ def review(
 def bench(
     size: Annotated[str, typer.Option("--size", help="Frame size, WIDTHxHEIGHT.")] = "3840x2160",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="Length of each of the two loads.")] = 20,
-    regions: Annotated[int, typer.Option("--regions", min=0, max=64, help="Suspicious tiles a frame.")] = 8,
+    detections: Annotated[
+        int, typer.Option("--detections", "--regions", min=0, max=60, help="Suspicious places painted on each frame.")
+    ] = 8,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -327,7 +329,7 @@ def bench(
     from pipelines.bench import run_bench
 
     width, height = _parse_size(size)
-    value = run_bench(width, height, seconds, regions, data_dir).to_json()
+    value = run_bench(width, height, seconds, detections, data_dir).to_json()
     answer(as_json, value, lambda console: _show_values(console, "bench", value))
 
 
