@@ -149,17 +149,17 @@ class Frame:
 class Registration:
     """Where the recipe's reference lies in a frame.
 
-    `matrix` is (2, 3) float64 and maps reference pixels to frame pixels, both at full resolution:
-    frame_xy = matrix @ (x, y, 1). `confidence` is 0..1 (1 is a perfect match); the recipe says below
-    which value a frame is refused with REVIEW.
+    `matrix` maps reference pixels to frame pixels, both at full resolution: (2, 3) float64 with frame_xy =
+    matrix @ (x, y, 1), or (3, 3) where the part is seen in perspective. `confidence` is 0..1 (1 is a perfect match);
+    the recipe says below which value a frame is refused with REVIEW.
     """
 
     matrix: NDArray[np.float64]
     confidence: float
 
     def __post_init__(self) -> None:
-        if self.matrix.shape != (2, 3):
-            raise ValueError(f"matrix must be (2, 3), got {self.matrix.shape}")
+        if self.matrix.shape not in ((2, 3), (3, 3)):
+            raise ValueError(f"matrix must be (2, 3) or (3, 3), got {self.matrix.shape}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,11 @@ class AnomalyMap:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One suspicious region of a frame, in frame pixels."""
+    """One suspicious region of a frame, in frame pixels.
+
+    `size_px` is the measured long side of the defect itself, which is smaller than its box: None when nothing was
+    measured. `region` is the recipe's region in which it is worst, None when the recipe names none.
+    """
 
     box_xyxy_px: BoxPx
     score: float
@@ -184,6 +188,8 @@ class Detection:
     area_px: int = 0
     name_confidence: float | None = None
     """0..1, of the likeliest name a recipe was taught; None where nothing named the region."""
+    size_px: float | None = None
+    region: str | None = None
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.box_xyxy_px

@@ -54,8 +54,11 @@ def make_core_schema_loader() -> type[yaml.SafeLoader]:
     return CoreSchemaLoader
 
 
-def read_yaml(path: Path) -> YamlSource:
-    """Read one mapping; `ConfigError` names file and line of bad YAML, a key that appears twice, an alias."""
+def read_yaml(path: Path, expected: str = "site and lines") -> YamlSource:
+    """Read one mapping; `ConfigError` names file and line of bad YAML, a key that appears twice, an alias.
+
+    `expected` names keys that such a file has.
+    """
     text = _read_text(path)
     loader = make_core_schema_loader()
     try:
@@ -73,7 +76,7 @@ def read_yaml(path: Path) -> YamlSource:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"{path}:1: expected keys such as site and lines, found {found}")
+        raise ConfigError(f"{path}:1: expected keys such as {expected}, found {found}")
     _refuse_aliases_and_duplicates(path, root)
     return YamlSource(path=path, root=root, values=values)
 

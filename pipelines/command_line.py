@@ -74,9 +74,13 @@ def version(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def check(config: ConfigArgument, as_json: JsonOption = False) -> None:
-    """Validate a configuration; print it resolved, with secrets masked."""
-    resolved = describe_resolved(load_config(config))
+def check(config: ConfigArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Validate a configuration, and the recipes it names as far as they exist; print it resolved, secrets masked."""
+    from pipelines.station_recipe import check_recipes
+
+    plant = load_config(config)
+    check_recipes(plant, resolve_data_dir(data_dir))
+    resolved = describe_resolved(plant)
     answer(as_json, {"valid": True, "config": resolved}, lambda console: console.print_json(data=resolved))
 
 
@@ -108,6 +112,19 @@ def fit(
         Path | None,
         typer.Option("--ignore", help="Mask drawn on the recipe's golden image: what is white is never judged."),
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option("--regions", help="YAML of named regions with thresholds or a least defect size of their own."),
+    ] = None,
+    mm_per_px: Annotated[
+        float | None,
+        typer.Option(
+            "--mm-per-px", min=1e-6, max=1000, help="Size of a frame pixel on the part: defects are then measured."
+        ),
+    ] = None,
+    rotation: Annotated[
+        str, typer.Option("--rotation", help="small: a few degrees; free: the part lies at any angle.")
+    ] = "small",
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -122,6 +139,9 @@ def fit(
         good=good,
         labels=labels,
         ignore_mask=ignore,
+        regions=regions,
+        mm_per_px=mm_per_px,
+        rotation=rotation,
         false_alarm_target=false_alarm_rate,
         release=release,
     ).to_json()
@@ -335,7 +355,9 @@ def review(
 def bench(
     size: Annotated[str, typer.Option("--size", help="Frame size, WIDTHxHEIGHT.")] = "3840x2160",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="Length of each of the two loads.")] = 20,
-    regions: Annotated[int, typer.Option("--regions", min=0, max=64, help="Suspicious tiles a frame.")] = 8,
+    detections: Annotated[
+        int, typer.Option("--detections", "--regions", min=0, max=60, help="Suspicious places painted on each frame.")
+    ] = 8,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -343,7 +365,7 @@ def bench(
     from pipelines.bench import run_bench
 
     width, height = _parse_size(size)
-    value = run_bench(width, height, seconds, regions, data_dir).to_json()
+    value = run_bench(width, height, seconds, detections, data_dir).to_json()
     answer(as_json, value, lambda console: _show_values(console, "bench", value))
 
 

@@ -75,6 +75,8 @@ class EvaluateReport:
     refused: int
     miss_rate_by_defect: dict[str, float]
     names: NameMeasures | None = None
+    screen_misses: dict[str, Any] | None = None
+    """What the fit measured about defects that the coarse screen passes over; None where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of the design page, and a few more."""
@@ -98,6 +100,7 @@ class EvaluateReport:
             "name_accuracy": self.names.accuracy if self.names else None,
             "name_unknown_rate": self.names.unknown_rate if self.names else None,
             "name_confusion": self.names.confusion if self.names else None,
+            "screen_misses": self.screen_misses,
         }
 
 
@@ -126,7 +129,8 @@ def evaluate_recipe(
         if progress is not None:
             progress("evaluate", (index + 1) / len(test_set.images))
     names = measure_names(evaluated, namer.namer.names) if namer is not None else None
-    return summarise(recipe.ref, scorer, evaluated, pixels, names)
+    report = summarise(recipe.ref, scorer, evaluated, pixels, names)
+    return replace(report, screen_misses=recipe.manifest.choices.get("screen_misses"))
 
 
 def evaluate_image(image: TestImage, scorer: Scorer, namer: DetectionNamer | None = None) -> EvaluatedImage:

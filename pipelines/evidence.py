@@ -136,7 +136,10 @@ def describe_inspection(
         attempt=trigger.attempt,
         purpose=trigger.purpose.value,
         reasons=verdict.reasons,
-        regions=tuple(VisualRegion(item.box_xyxy_px, item.score, format_name(item)) for item in verdict.detections),
+        regions=tuple(
+            VisualRegion(item.box_xyxy_px, item.score, format_name(item), item.size_px, item.region)
+            for item in verdict.detections
+        ),
         mm_per_px=inspection.mm_per_px,
         frame_sha256=inspection.frame_sha256,
         software_version=inspection.provenance.software_version,

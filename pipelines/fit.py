@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inspector.config import ID_PATTERN
 from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
 from inspector.detector.ignore_mask import Mask, load_ignore_mask
@@ -17,6 +19,7 @@ from inspector.detector.mode import choose_mode
 from inspector.detector.part_learning import LearnedPart, learn_part
 from inspector.detector.recipe import pack_part, pack_surface
 from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.detector.region_file import RegionPlan, load_regions
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
 from inspector.errors import FitError, RecipeError
@@ -29,6 +32,7 @@ Progress = Callable[[str, float], None]
 MEMORY_FOR_SCREENS_BYTES = 400_000_000
 MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
+ROTATIONS = ("small", "free")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ def fit_recipe(
     false_alarm_target: float = 0.05,
     release: bool = True,
     ignore_mask: Path | None = None,
+    regions: Path | None = None,
+    mm_per_px: float | None = None,
+    rotation: str = "small",
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
@@ -75,19 +82,27 @@ def fit_recipe(
         raise FitError(f"fit mode {mode!r} does not exist here: auto, or template (which learns from pairs)")
     if not re.fullmatch(ID_PATTERN, name):
         raise RecipeError(f"recipe name {name!r} must match {ID_PATTERN}")
+    if rotation not in ROTATIONS:
+        raise FitError(f"rotation {rotation!r} does not exist: {' or '.join(ROTATIONS)}")
+    any_angle = rotation == "free"
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
     report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
     sizes = {images.size(index) for index in range(len(images))}
-    choice = choose_mode(images, sizes)
+    choice = choose_mode(images, sizes, any_angle=any_angle)
+    if any_angle and choice.mode != "located":
+        raise FitError(f"free rotation needs a part that can be found in every good image: {choice.reason}")
     report("choose", 1.0)
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
+    plan = read_regions(regions, mm_per_px, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
     settings: PartSettings | SurfaceSettings
     if choice.mode == "located":
-        learned = learn_part(FilledUp(images), false_alarm_target, len(images), report, ignored)
+        learned = learn_part(
+            FilledUp(images), false_alarm_target, len(images), report, ignored, plan, any_angle=any_angle
+        )
         settings, arrays = pack_part(learned.model)
     else:
         learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
@@ -97,11 +112,18 @@ def fit_recipe(
         "mode": choice.mode,
         "mode_reason": choice.reason,
         "detail_match": choice.detail_match,
+        "rotation": rotation,
+        "motion": learned.motion.model if isinstance(learned, LearnedPart) else None,
+        "motion_reason": learned.motion.reason if isinstance(learned, LearnedPart) else None,
         "odd_images": [images.paths[index % len(images)].name for index in learned.calibration.odd],
         "promise": learned.calibration.promise,
         "images_found": len(found),
         "ignore_mask": ignore_mask.name if ignore_mask else None,
         "ignored_share": round(float(ignored.mean()), 4) if ignored is not None else 0.0,
+        "screen_misses": learned.screen_misses.to_json()
+        if isinstance(learned, LearnedPart) and learned.screen_misses
+        else None,
+        "regions": list(learned.region_promises) if isinstance(learned, LearnedPart) else [],
     }
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
@@ -152,6 +174,23 @@ def read_ignore_mask(path: Path | None, mode: str, sizes: set[tuple[int, int]]) 
     if mode != "located":
         raise FitError("an ignore mask needs a part in a fixed pose; these images show a surface")
     return load_ignore_mask(path, next(iter(sizes)))
+
+
+def read_regions(
+    path: Path | None, mm_per_px: float | None, mode: str, sizes: set[tuple[int, int]]
+) -> RegionPlan | None:
+    """The regions of a file, or none but a scale; None when neither was given.
+
+    Raises `ConfigError` and `DatasetError` for a file that is wrong, `FitError` when there is no pose or no scale.
+    """
+    if path is None and mm_per_px is None:
+        return None
+    if mode != "located":
+        raise FitError("regions and sizes need a part in a fixed pose; these images show a surface")
+    size = next(iter(sizes))
+    if path is None:
+        return RegionPlan(np.zeros((size[1], size[0]), np.uint8), (), None, mm_per_px)
+    return load_regions(path, size, mm_per_px)
 
 
 def choose_images(found: ImageFolder) -> ImageFolder:

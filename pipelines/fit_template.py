@@ -29,11 +29,17 @@ def fit_asked(
     ignore_mask: Path | None,
     false_alarm_target: float,
     release: bool,
+    regions: Path | None = None,
+    mm_per_px: float | None = None,
+    rotation: str = "small",
 ) -> FitReport:
     """What `inspector fit` does, in whatever mode. Raises `FitError` for options that do not go together."""
     if mode == "template":
-        if ignore_mask is not None:
-            raise FitError("--ignore belongs to parts in a fixed pose; a template recipe has none to draw on")
+        for option, value in (("--ignore", ignore_mask), ("--regions", regions), ("--mm-per-px", mm_per_px)):
+            if value is not None:
+                raise FitError(f"{option} belongs to parts in a fixed pose; a template recipe has none to draw on")
+        if rotation != "small":
+            raise FitError("--rotation belongs to parts that are found; a template comes at the angle of its frame")
         return fit_template_recipe(
             name, data_dir, good=good, labels=labels, false_alarm_target=false_alarm_target, release=release
         )
@@ -49,6 +55,9 @@ def fit_asked(
         false_alarm_target=false_alarm_target,
         release=release,
         ignore_mask=ignore_mask,
+        regions=regions,
+        mm_per_px=mm_per_px,
+        rotation=rotation,
     )
 
 

@@ -56,6 +56,8 @@ class ImageVerdict:
                     "name": detection.name,
                     "name_confidence": detection.name_confidence,
                     "area_px": detection.area_px,
+                    "size_px": detection.size_px,
+                    "region": detection.region,
                 }
                 for detection in self.verdict.detections
             ],
@@ -71,7 +73,7 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
     An unreadable image or one of another size is NOT_INSPECTED with the reason; the others go on.
     """
     scorer, namer = recipe.scorer(threads=2), open_namer(recipe)
-    settings = FolderCamera(id=ONE_OFF_CAMERA, path=Path())
+    settings = FolderCamera(id=ONE_OFF_CAMERA, path=Path(), mm_per_px=recipe.mm_per_px)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images, start=1):

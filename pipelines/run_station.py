@@ -156,7 +156,7 @@ class _Station:
         )
         self._gate.set("paused", "paused by command" if state.paused else None)
         wanted = f"{state.recipe_name}@{state.recipe_version}" if state.recipe_version else str(state.recipe_name)
-        return ActiveRecipe(recipes, wanted)
+        return ActiveRecipe(recipes, wanted, settings.cameras)
 
     def _make_intakes(self) -> dict[str, Intake]:
         ports = IntakePorts(

@@ -36,6 +36,15 @@ class VisualRegion:
     box_xyxy_px: BoxPx
     score: float
     name: str = "anomaly"
+    size_px: float | None = None
+    """Measured long side of the defect; the box is wider."""
+    place: str | None = None
+    """Which region of the recipe it lies in."""
+
+    @property
+    def title(self) -> str:
+        """What was found, and where on the part."""
+        return self.name if self.place is None else f"{self.name}, {self.place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +106,11 @@ def format_name(detection: Detection) -> str:
     return f"{detection.name}, {detection.name_confidence * 100:.0f} %"
 
 
-def format_size(box: BoxPx, mm_per_px: float | None) -> str:
-    """Width x height of a region, in millimetres where the camera is calibrated."""
+def format_size(region: VisualRegion, mm_per_px: float | None) -> str:
+    """The measured size of a defect, else width x height of its box; in millimetres where the camera is calibrated."""
+    box, size = region.box_xyxy_px, region.size_px
+    if size is not None:
+        return f"about {size:.0f} px" if mm_per_px is None else f"about {_millimetres(size * mm_per_px)} mm"
     width, height = box[2] - box[0], box[3] - box[1]
     if mm_per_px is None:
         return f"{width} x {height} px"

@@ -64,7 +64,7 @@ def _plan_title(builder: PlanBuilder, facts: VisualFacts, number: int, card: Box
     region, name = facts.regions[number - 1], f"region_{number}"
     badge, x, y = px(BADGE), card[0] + px(CARD_PAD), card[1] + px(CARD_PAD)
     add_badge(builder, f"{name}_badge", name, number, (x, y, x + badge, y + badge))
-    details = (f"score {format_score(region.score)}", format_size(region.box_xyxy_px, facts.mm_per_px), scale)
+    details = (f"score {format_score(region.score)}", format_size(region, facts.mm_per_px), scale)
     title_x = x + badge + px(6)
     if style == "side":
         room = px(TITLE_COLUMN - 8)
@@ -72,13 +72,13 @@ def _plan_title(builder: PlanBuilder, facts: VisualFacts, number: int, card: Box
         score_room = x + room - title_x
         builder.add_text(f"{name}_score", name, details[0], (title_x, score_y), score_room, 13, colour=MUTED)
         line_y = y + badge + px(3)
-        for number_of_line, line in enumerate(wrap_text(region.name, room, 2, px(14), builder.fonts, True), start=1):
+        for number_of_line, line in enumerate(wrap_text(region.title, room, 2, px(14), builder.fonts, True), start=1):
             line_y = builder.add_text(f"{name}_name_{number_of_line}", name, line, (x, line_y), room, 14, bold=True)
         for key, line in zip(("size", "scale"), details[1:], strict=True):
             line_y = builder.add_text(f"{name}_{key}", name, line, (x, line_y), room, 13, colour=MUTED)
         return
     room = card[2] - px(CARD_PAD) - title_x
-    line_y = builder.add_text(f"{name}_name_1", name, region.name, (title_x, y - px(3)), room, 15, bold=True)
+    line_y = builder.add_text(f"{name}_name_1", name, region.title, (title_x, y - px(3)), room, 15, bold=True)
     for key, line in (("score", ", ".join(details[:2])), ("scale", details[2])):
         line_y = builder.add_text(f"{name}_{key}", name, line, (title_x, line_y), room, 13, colour=MUTED)
 

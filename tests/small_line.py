@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,9 @@ def drop(path: Path, content: bytes) -> None:
     hidden = path.with_name(f".{path.name}.tmp")
     hidden.write_bytes(content)
     hidden.rename(path)
+
+
+def call_inspector(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own: it sets up logs for its own standard error."""
+    command = [sys.executable, "-m", "pipelines.command_line", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

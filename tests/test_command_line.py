@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import yaml
 
 from inspector import __version__
 from inspector.images import encode_jpeg
-from tests.small_line import draw_part, folder_camera, jpeg_part, small_plant, teach
+from tests.small_line import call_inspector, draw_part, folder_camera, jpeg_part, small_plant, teach
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +22,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def inspector(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.command_line", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
 def as_json(*arguments: object) -> dict[str, Any]:
     """The one object that a command prints with --json; anything else on stdout fails the test."""
-    done = inspector(*arguments, "--json")
+    done = call_inspector(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
     assert isinstance(value, dict)
@@ -41,7 +34,7 @@ def as_json(*arguments: object) -> dict[str, Any]:
 def test_version() -> None:
     """`inspector version` prints the package's version."""
     assert as_json("version") == {"version": __version__}
-    assert inspector("version").stdout.strip() == __version__
+    assert call_inspector("version").stdout.strip() == __version__
 
 
 def test_fit_then_inspect_then_repair(taught: Path, tmp_path: Path) -> None:
@@ -147,7 +140,7 @@ def test_check_masks_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     path = tmp_path / "plant.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    done = inspector("check", path, "--json")
+    done = call_inspector("check", path, "--json")
     assert json.loads(done.stdout)["config"]["mqtt"]["password_env"] == "$BROKER_PASSWORD (set)"
     assert json.loads(done.stdout)["config"]["mqtt"]["username_env"] == "$BROKER_USER (NOT SET)"
     assert "hunter2" not in done.stdout + done.stderr
@@ -168,7 +161,7 @@ def test_check_masks_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_errors_are_one_sentence(arguments: list[str], error: str, tmp_path: Path) -> None:
     """A problem of the user's ends with status 1, its name and one sentence, no traceback; with --json as an object."""
     data_dir = [] if arguments[0] == "check" else ["--data-dir", str(tmp_path)]
-    done = inspector(*arguments, *data_dir, "--json")
+    done = call_inspector(*arguments, *data_dir, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"] == error
     assert error in done.stderr

@@ -104,3 +104,72 @@ def test_warping_there_and_back_returns_the_part() -> None:
     matrix = np.array([[1.0, 0.0, 5.0], [0.0, 1.0, -3.0]])
     back = warp_to_frame(warp_to_reference(board, matrix, (WIDTH, HEIGHT)), matrix, (WIDTH, HEIGHT))
     assert np.array_equal(back[20:-20, 20:-20], board[20:-20, 20:-20])
+
+
+@pytest.mark.parametrize("degrees", [*range(-170, 190, 20), 90, 7])
+def test_a_part_is_found_at_any_angle(degrees: int) -> None:
+    """All around the circle, moved too: the corners land within a pixel, and without the freedom they do not."""
+    board = np.asarray(cv2.copyMakeBorder(paint_board(1), 60, 60, 20, 20, cv2.BORDER_REPLICATE), np.uint8)
+    frame, truth = _moved(board, degrees, 12.0, -8.0)
+    light = np.clip(frame * 1.05 + np.random.default_rng(degrees + 200).normal(0, 2, frame.shape), 0, 255)
+    found = register(make_reference(board, "affine", any_angle=True), light.astype(np.uint8))
+    corners = CORNERS + np.array([20.0, 60.0])
+    assert np.abs(transform_points(found.matrix, corners) - transform_points(truth, corners)).max() < 1.0
+    assert found.confidence > 0.95
+
+
+@pytest.mark.parametrize("degrees", [35, 120, 205, 290])
+def test_a_part_that_fills_the_frame_is_found_at_any_angle(degrees: int) -> None:
+    """Without a background the middle of the reference is looked for at every angle."""
+    texture = cv2.GaussianBlur(np.random.default_rng(5).normal(0, 1, (300, 300, 3)), (0, 0), 4)
+    whole = np.clip(128 + 40 * texture / texture.std(), 0, 255).astype(np.uint8)
+    frame, truth = _moved(whole, degrees, 6.0, -9.0)
+    found = register(make_reference(whole, "affine", any_angle=True), frame)
+    middle = np.array([[110.0, 110.0], [190.0, 110.0], [190.0, 190.0], [110.0, 190.0]])
+    assert np.abs(transform_points(found.matrix, middle) - transform_points(truth, middle)).max() < 1.0
+
+
+@pytest.mark.parametrize("degrees", [20, 110, 200, 290])
+def test_a_nearly_symmetric_part_is_told_by_its_detail(degrees: int) -> None:
+    """A square plate with four equal holes and one small mark: of four poses that look alike the mark tells one."""
+    plate = np.full((300, 300, 3), 40, np.uint8)
+    cv2.rectangle(plate, (90, 90), (210, 210), (170, 170, 170), -1)
+    for x, y in ((115, 115), (185, 115), (115, 185), (185, 185)):
+        cv2.circle(plate, (x, y), 10, (70, 70, 70), -1, cv2.LINE_AA)
+    cv2.circle(plate, (150, 105), 5, (230, 230, 230), -1, cv2.LINE_AA)
+    frame, truth = _moved(plate, degrees, 5.0, 9.0)
+    found = register(make_reference(plate, "affine", any_angle=True), frame)
+    corners = np.array([[90.0, 90.0], [210.0, 90.0], [210.0, 210.0], [90.0, 210.0]])
+    assert np.abs(transform_points(found.matrix, corners) - transform_points(truth, corners)).max() < 1.0
+
+
+def tilt(pixels: BgrImage, seed: int) -> tuple[BgrImage, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """A frame seen from a little aside: its corners move by up to 3 % of the width, each by itself."""
+    height, width = pixels.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moved = corners + np.random.default_rng(seed).uniform(-0.03, 0.03, (4, 2)).astype(np.float32) * width
+    matrix = np.asarray(cv2.getPerspectiveTransform(corners, moved), np.float64)
+    seen = cv2.warpPerspective(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.uint8), matrix
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_perspective_is_recovered(seed: int) -> None:
+    """Seen from a little aside, the corners land within a tenth of a pixel, which no affine motion reaches."""
+    board = paint_board(1)
+    frame, truth = tilt(board, seed)
+    expected = transform_points(truth, CORNERS)
+    far = {}
+    for model in ("affine", "perspective"):
+        found = register(make_reference(board, model), frame)
+        far[model] = float(np.abs(transform_points(found.matrix, CORNERS) - expected).max())
+    assert far["perspective"] < 0.1 and far["affine"] > 4 * far["perspective"], far
+
+
+def test_perspective_matrices_compose_and_invert() -> None:
+    """A (3, 3) matrix keeps its meaning through scaling, composition and inversion; flat ones stay (2, 3)."""
+    matrix = tilt(paint_board(1), 3)[1]
+    assert transform_points(compose(invert(matrix), matrix), CORNERS) == pytest.approx(CORNERS)
+    assert compose(invert(matrix), matrix).shape in ((2, 3), (3, 3)) and invert(scaling(2.0)).shape == (2, 3)
+    doubled = scale_matrix(matrix, 0.5)
+    assert transform_points(doubled, CORNERS * 2 + 0.5) == pytest.approx(transform_points(matrix, CORNERS) * 2 + 0.5)

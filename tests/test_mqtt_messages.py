@@ -66,7 +66,10 @@ def make_inspection(**changes: Any) -> Inspection:
         VerdictKind.NG,
         score=3.25,
         thresholds=Thresholds(1.0, 2.0),
-        detections=(Detection((1, 2, 11, 22), 2.5, "scratch", 120), Detection((5, 5, 9, 9), 3.25, "dent", 16)),
+        detections=(
+            Detection((1, 2, 11, 22), 2.5, "scratch", 120),
+            Detection((5, 5, 9, 9), 3.25, "dent", 16, size_px=12.0, region="pads"),
+        ),
         reasons=("score above the NG threshold",),
     )
     inspection = Inspection(
@@ -212,6 +215,8 @@ def test_inspection_message_carries_the_contract() -> None:
         "name": "dent",
         "name_confidence": None,
         "area_px": 16,
+        "size_mm": 0.6,
+        "region": "pads",
     }
     assert payload["trigger"] == {
         "trigger_id": str(inspection.trigger.trigger_id),

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 from inspector.errors import ChainBrokenError, StoreError
 from inspector.records import VerdictKind
 from inspector.store.canonical_json import canonical_json
 from inspector.store.database import DATABASE_FILE, Database
 from inspector.store.hash_chain import GENESIS_HASH, verify_chain
+from inspector.store.schema import MIGRATIONS_DIR
 from tests.store_samples import STATION, accept, commit, open_station
 
 KINDS = [VerdictKind.OK, VerdictKind.NG, VerdictKind.OK, VerdictKind.REVIEW, VerdictKind.OK]
@@ -57,7 +61,9 @@ def test_an_untouched_chain_verifies(db: Database) -> None:
         "DELETE FROM detection WHERE inspection_id = (SELECT inspection_id FROM inspection WHERE chain_index = 2)",
         "UPDATE detection SET x0_px = 11 WHERE inspection_id = "
         "(SELECT inspection_id FROM inspection WHERE chain_index = 2)",
-        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1, NULL FROM inspection "
+        "UPDATE detection SET size_px = 3.0 WHERE inspection_id = "
+        "(SELECT inspection_id FROM inspection WHERE chain_index = 2)",
+        "INSERT INTO detection SELECT inspection_id, 0, 1, 1, 2, 2, 1.0, 'dent', 1, NULL, NULL, NULL FROM inspection "
         "WHERE chain_index = 1",
     ],
 )
@@ -146,3 +152,24 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
     assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1}) == '{"a":"é","b":1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"a": float("nan")})
+
+
+def test_a_chain_of_the_first_schema_still_verifies(tmp_path: Path) -> None:
+    """A database of the first program is migrated, and no hash changes."""
+    db = open_station(tmp_path)
+    for number, kind in enumerate(KINDS):
+        commit(db, accept(db, part_id=f"P{number + 1}"), kind)
+    tip = verify_chain(db, STATION).tip_hash
+    db.close()
+    engine = create_engine(f"sqlite:///{tmp_path / DATABASE_FILE}")
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS_DIR))
+        command.downgrade(config, "0001")
+    engine.dispose()
+    migrated = Database.open(tmp_path)
+    report = verify_chain(migrated, STATION)
+    assert (report.rows, report.tip_hash) == (5, tip)
+    commit(migrated, accept(migrated, part_id="P6"), VerdictKind.NG)
+    assert verify_chain(migrated, STATION).rows == 6
+    migrated.close()

@@ -16,13 +16,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, select, text, update
 
 from inspector.errors import DataDirReadOnlyError, SchemaVersionError, StoreError
-from inspector.records import VerdictKind
 from inspector.store.database import DATABASE_FILE, Database
-from inspector.store.hash_chain import verify_chain
-from inspector.store.inspections import load_inspection
 from inspector.store.stations import ensure_station, load_station, set_station
 from inspector.store.tables import Base, StationRow
-from tests.store_samples import NOON_US, STATION, accept, commit, open_station, python_process, read_line
+from tests.store_samples import NOON_US, STATION, open_station, python_process, read_line
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 
@@ -61,21 +58,6 @@ def test_migrating_leaves_the_logging_of_the_program_alone(tmp_path: Path) -> No
     Database.open(tmp_path).close()
     root = logging.getLogger()
     assert (root.handlers, root.level, logging.getLogger("inspector").disabled) == before
-
-
-def test_rows_from_before_names_still_verify(tmp_path: Path) -> None:
-    """A database without the confidence of names is migrated; its detections have none and its chain holds."""
-    db = open_station(tmp_path)
-    inspection = commit(db, accept(db), VerdictKind.NG)
-    db.close()
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
-        connection.execute("ALTER TABLE detection DROP COLUMN name_confidence")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    connection.close()
-    db = Database.open(tmp_path)
-    assert verify_chain(db, STATION).rows == 1
-    assert load_inspection(db, str(inspection.inspection_id)).detections == inspection.verdict.detections
-    db.close()
 
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def test_an_inspection_comes_back_as_it_was(db: Database) -> None:
         VerdictKind.NG,
         np.float32(7.5),  # type: ignore[arg-type]
         Thresholds(3.0, 4.0),
-        (Detection((1, 2, 30, 40), 5.0, "Kratzer", 9), Detection((5, 5, 9, 9), np.float64(7.5), "dent", 16)),
+        (
+            Detection((1, 2, 30, 40), 5.0, "Kratzer", 9, size_px=6.5, region="Gehäuse"),
+            Detection((5, 5, 9, 9), np.float64(7.5), "dent", 16),
+        ),
         ("too dark",),
     )
     inspection = replace(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inspector.records import BoxPx, Thresholds, VerdictKind
 from reports.text import Colour, line_height_px, measure_px
 from reports.text_fonts import FontSet
-from reports.visual_facts import VisualFacts, VisualRegion, format_scores, format_time
+from reports.visual_facts import VisualFacts, VisualRegion, format_scores, format_size, format_time
 from reports.visual_layout import choose_enlargement, plan_visual
 from reports.visual_part import choose_scale_bar
 from reports.visual_plan import VisualPlan
@@ -247,3 +247,21 @@ def test_times_are_local_with_their_offset(timezone: str, expected: str) -> None
 def test_the_scale_bar_is_a_round_length(mm_per_px: float, room: int, expected: tuple[float, int]) -> None:
     """1, 2 or 5 times a power of ten, as long as it fits."""
     assert choose_scale_bar(mm_per_px, room) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("size_px", "mm_per_px", "expected"),
+    [
+        (None, None, "80 x 40 px"),
+        (None, 0.05, "4.0 x 2.0 mm"),
+        (12.4, 0.05, "about 0.62 mm"),
+        (12.4, None, "about 12 px"),
+    ],
+)
+def test_a_measured_size_is_shown_instead_of_the_box(
+    size_px: float | None, mm_per_px: float | None, expected: str
+) -> None:
+    """The box is wider than the defect: where the defect was measured, its size is what people read."""
+    region = VisualRegion((10, 10, 90, 50), 3.0, "dent", size_px, "pads")
+    assert format_size(region, mm_per_px) == expected
+    assert region.title == "dent, pads"

@@ -70,7 +70,7 @@ def calibrate(
     review = max(review, LOWEST_REVIEW)
     ng = max(review * LEAST_STEP_TO_NG, middle + slope * math.log(0.5 / ng_rate))
     thresholds = Thresholds(review, ng)
-    interval, ng_interval = ((0.0, 1.0), (0.0, 1.0)) if real_images < 2 else _alarm_intervals(kept, thresholds)
+    interval, ng_interval = ((0.0, 1.0), (0.0, 1.0)) if real_images < 2 else alarm_intervals(kept, thresholds)
     return Calibration(thresholds, interval, ng_interval, odd, _promise(real_images, false_alarm_target))
 
 
@@ -92,7 +92,7 @@ def calibrate_confirmed(scores: list[float], false_alarm_target: float) -> Calib
             f"{len(found.odd)} of {len(scores)} confirmed good parts score like no other good part, too few are left "
             f"for a false-alarm target of {false_alarm_target:.2g}; look at them, and confirm more parts"
         )
-    interval, ng_interval = _alarm_intervals(np.asarray(scores, np.float64), found.thresholds)
+    interval, ng_interval = alarm_intervals(np.asarray(scores, np.float64), found.thresholds)
     return replace(found, interval=interval, ng_interval=ng_interval)
 
 
@@ -136,7 +136,7 @@ def _tail(scores: NDArray[np.float64]) -> tuple[float, float]:
     return middle, max(slope, 0.02 * abs(middle), 1e-6)
 
 
-def _alarm_intervals(
+def alarm_intervals(
     scores: NDArray[np.float64], thresholds: Thresholds
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Confidence limits of the rates at which such scores reach the review and the NG threshold."""

@@ -55,6 +55,26 @@ class ExperienceSettings(_Section):
     sharpness: tuple[float, float]
 
 
+class RegionSettings(_Section):
+    """A region's own thresholds, before they are stretched to the common ones, and the least size that counts."""
+
+    name: str = Field(min_length=1, max_length=64)
+    own: ManifestThresholds
+    min_defect_px: float | None = Field(default=None, gt=0)
+
+
+class RegionsSettings(_Section):
+    """Regions of a located recipe, what lies in none first; `common` are the thresholds they are stretched to."""
+
+    regions: tuple[RegionSettings, ...] = Field(min_length=1, max_length=65)
+    common: ManifestThresholds
+    mm_per_px: float | None = Field(default=None, gt=0)
+
+    @property
+    def asks_for_size(self) -> bool:
+        return any(region.min_defect_px is not None for region in self.regions)
+
+
 class PartSettings(_Section):
     """Numbers of a located recipe that are not arrays."""
 
@@ -63,13 +83,15 @@ class PartSettings(_Section):
     window: tuple[int, int, int, int]
     tolerance: int = Field(ge=0, le=8)
     confidence_limit: float = Field(ge=0, le=1)
-    motion: Literal["shift", "rigid", "affine"]
+    motion: Literal["shift", "rigid", "affine", "perspective"]
+    any_angle: bool = False
     reference_scale: float = Field(gt=0, le=1)
     experience: ExperienceSettings
     heads: tuple[HeadName, ...] = ("energy", "contrast")
     screen: LevelSettings
     contrast: LevelSettings
     close: LevelSettings | None
+    regions: RegionsSettings | None = None
 
 
 class SurfaceSettings(_Section):

@@ -25,11 +25,11 @@ class ModeChoice:
     detail_match: float | None = None
 
 
-def choose_mode(images: GoodImages, sizes: set[tuple[int, int]]) -> ModeChoice:
+def choose_mode(images: GoodImages, sizes: set[tuple[int, int]], *, any_angle: bool = False) -> ModeChoice:
     """Located when the fine structure of good images is the same at the same place, once they are registered.
 
     Fine structure, because uneven light and a vignette match between any two frames of one camera. `sizes` are
-    the (width, height) of all images.
+    the (width, height) of all images. With `any_angle` they may show the part at any angle.
     """
     if len(sizes) > 1:
         return ModeChoice("surface", f"the good images have {len(sizes)} different sizes")
@@ -44,7 +44,7 @@ def choose_mode(images: GoodImages, sizes: set[tuple[int, int]]) -> ModeChoice:
     for index in chosen:
         halved = halve(images.read(index), halving)
         if reference is None:
-            reference = make_reference(halved, "affine")
+            reference = make_reference(halved, "affine", any_angle=any_angle)
             continue
         matrix = register(reference, halved).matrix.copy()
         small = to_grey(reduce_for_registration(halved))

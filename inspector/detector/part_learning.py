@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,14 +27,18 @@ from inspector.detector.part_heads import (
     combine,
 )
 from inspector.detector.part_model import Mask, MomentSums, PartLevel, PositionModel, smooth
+from inspector.detector.part_motion import MotionChoice, choose_motion
 from inspector.detector.part_scorer import (
     PartModel,
+    PartScorer,
     RegisteredFrame,
     close_features,
     lay_screen,
     register_halved,
     seen_cells,
 )
+from inspector.detector.region_calibration import calibrate_regions
+from inspector.detector.region_file import RegionPlan, reduce_labels
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -44,6 +49,7 @@ from inspector.detector.screen import (
     tile_cells,
     whole_halvings,
 )
+from inspector.detector.screen_misses import ScreenMisses, count_screen_misses
 from inspector.errors import FitError
 from inspector.geometry.registration import (
     Reference,
@@ -52,6 +58,7 @@ from inspector.geometry.registration import (
     reduce_for_registration,
     register,
     scale_matrix,
+    warp,
     warp_to_reference,
 )
 from inspector.geometry.tiles import Tile, worst_tiles
@@ -63,7 +70,7 @@ SMALLEST_SPREAD = 1e-3
 SMALLEST_VARIANCE = 0.1
 STRIP_ROWS = 24
 LARGEST_HOLE_SHARE = 0.05
-IGNORED_RIM_CELLS = 6
+IGNORED_RIM_CELLS = 7
 """What lies in an ignored cell shows as far away: the reach of the widest filter and half of the smoothing."""
 
 
@@ -78,11 +85,14 @@ class LearnedPart:
     golden: int
     held_out_scores: tuple[float, ...]
     choice: Choice
+    motion: MotionChoice
+    region_promises: tuple[dict[str, Any], ...] = ()
+    screen_misses: ScreenMisses | None = None
 
 
-def choose_golden(screens: list[BgrImage]) -> int:
+def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
     """The most typical good image: the one nearest to the mean of all after registration to the first."""
-    first = make_reference(screens[0])
+    first = make_reference(screens[0], any_angle=any_angle)
     size = (first.grey.shape[1], first.grey.shape[0])
     laid = []
     for screen in screens:
@@ -100,6 +110,9 @@ def learn_part(
     real_images: int,
     progress: Progress,
     ignored: Mask | None = None,
+    plan: RegionPlan | None = None,
+    *,
+    any_angle: bool = False,
 ) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
@@ -108,9 +121,13 @@ def learn_part(
     """
     frame_size, halved = read_halved(images, progress)
     ratio = screen_ratio(*frame_size)
-    golden = choose_golden(halved)
-    reference = make_reference(halved[golden], "affine")
-    frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
+    golden = choose_golden(halved, any_angle=any_angle)
+    affine = make_reference(halved[golden], "affine", any_angle=any_angle)
+    frames = [register_halved(affine, small, small, whole_halvings(ratio)) for small in halved]
+    motion = choose_motion(affine, halved[golden], frames)
+    reference = replace(affine, model=motion.model)
+    if motion.model != affine.model:
+        frames = [register_halved(reference, small, small, whole_halvings(ratio)) for small in halved]
     window, part = find_window(frames, reference, cell_grid(*frame_size, ratio))
     if ignored is not None:
         part = leave_out_ignored(part, window, reduce_to_cells(ignored, CELL_PX * ratio, IGNORED_RIM_CELLS))
@@ -128,8 +145,15 @@ def learn_part(
     close = None
     if ratio > 1 and "energy" in choice.heads:
         close = _learn_close(images, bank, frames, (window, ratio), judged, held_out, progress)
-    scores = [float(image.max()) for image in held_out]
-    calibration = calibrate(scores, false_alarm_target, real_images)
+    scores = tuple(float(image.max()) for image in held_out)
+    by_region = None
+    if plan is not None:
+        labels = window.cut(reduce_labels(plan.labels, CELL_PX * ratio))
+        by_region = calibrate_regions(
+            held_out, np.where(part, labels, 0).astype(np.uint8), plan, false_alarm_target, real_images
+        )
+        scores = by_region.scores
+    calibration = by_region.calibration if by_region else calibrate(list(scores), false_alarm_target, real_images)
     model = PartModel(
         frame_size=frame_size,
         ratio=ratio,
@@ -144,8 +168,12 @@ def learn_part(
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
+        regions=by_region.regions if by_region else None,
     )
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, tuple(scores), choice)
+    promises = by_region.promises if by_region else ()
+    scorer = PartScorer(model, bank, contrast_bank)
+    misses = count_screen_misses(scorer, model, images, progress)
+    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, choice, motion, promises, misses)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:
@@ -177,8 +205,7 @@ def find_window(frames: list[RegisteredFrame], reference: Reference, grid: tuple
     for frame in frames:
         mask = find_part(reduce_for_registration(frame.halved)).astype(np.float32)
         matrix = scale_matrix(frame.registration.matrix, frame.halving / reference.scale)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        votes += cv2.warpAffine(mask, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        votes += warp(mask, matrix, size, cv2.BORDER_REPLICATE)
     share = cv2.resize(votes / np.float32(len(frames)), (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
     part = (share >= 0.5).astype(np.uint8)
     if not part.any():

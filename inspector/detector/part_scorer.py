@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
+from inspector.detector.defect_size import measure_size_px
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
+from inspector.detector.judged_regions import JudgedRegions
 from inspector.detector.part_model import HeadName, Mask, PartLevel, PositionModel, smooth
-from inspector.detector.regions import find_detections, map_to_frame
+from inspector.detector.regions import find_detections, map_box, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
     TILE_WORTH_LOOKING,
@@ -29,9 +31,20 @@ from inspector.detector.screen import (
     whole_halvings,
 )
 from inspector.errors import RecipeMismatchError
-from inspector.geometry.registration import Matrix, Reference, compose, invert, register, scale_matrix, scaling
+from inspector.geometry.boxes import clip_box
+from inspector.geometry.registration import (
+    Matrix,
+    Reference,
+    compose,
+    invert,
+    register,
+    scale_matrix,
+    scaling,
+    transform_points,
+    warp,
+)
 from inspector.geometry.tiles import Tile, worst_tiles
-from inspector.records import AnomalyMap, BgrImage, Registration, Scoring, Thresholds
+from inspector.records import AnomalyMap, BgrImage, BoxPx, Registration, Scoring, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,7 @@ class PartModel:
     confidence_limit: float
     experience: Experience
     thresholds: Thresholds
+    regions: JudgedRegions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +86,12 @@ class RegisteredFrame:
 class PartScorer:
     """`Scorer` of a located part. Thread-safe: nothing is kept between frames."""
 
-    def __init__(self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank) -> None:
+    def __init__(
+        self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank, golden: BgrImage | None = None
+    ) -> None:
+        """`golden` is the reference at full resolution; without it no defect is measured."""
         self._model = model
+        self._golden = golden
         self._bank = bank
         self._contrast_bank = contrast_bank
         self._largest = LargestDeviation()
@@ -95,12 +113,13 @@ class PartScorer:
         check_frame_size(pixels, model.frame_size)
         frame = register_frame(model.reference, model.ratio, pixels)
         judged = model.part & seen_cells(frame.registration.matrix, model.window, model.ratio, model.frame_size)
-        scores = self._screen_part(frame, judged)
-        if model.close is not None and self._close is not None:
-            scores = self._look_closer(frame, judged, scores, model.close, self._close)
+        scores = self.screen_part(frame, judged)
+        if model.close is not None:
+            scores = self._look_closer(frame, judged, scores)
         return self._report(frame, scores)
 
-    def _screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
+    def screen_part(self, frame: RegisteredFrame, judged: Mask) -> Cells:
+        """(window.rows, window.columns) scores of the whole part at screen scale, 0 where it is not judged."""
         model = self._model
         laid = lay_screen(frame, model.window, model.ratio)
         found = []
@@ -114,16 +133,19 @@ class PartScorer:
     def _deviation(self, features: Cells, level: PartLevel) -> Cells:
         return self._largest.compute(features, level.statistics.mean, level.statistics.inverse_sd)
 
-    def _look_closer(
-        self, frame: RegisteredFrame, judged: Mask, scores: Cells, close: PartLevel, positions: PositionModel
-    ) -> Cells:
-        ratio, window = self._model.ratio, self._model.window
+    def look_at_tile(self, frame: RegisteredFrame, tile: Tile) -> Cells:
+        """(tile.rows * ratio, tile.columns * ratio) scores of a tile of the window in full resolution."""
+        model = self._model
+        if model.close is None or self._close is None:
+            raise ValueError("the model has one scale: its screen is full resolution")
+        features = close_features(self._bank, frame, model.window, tile, model.ratio)
+        distance = self._close.distance(features, tile.row * model.ratio, tile.column * model.ratio)
+        return np.asarray(smooth(distance, model.close.smooth_cells) / np.float32(model.close.unit), np.float32)
+
+    def _look_closer(self, frame: RegisteredFrame, judged: Mask, scores: Cells) -> Cells:
         looked = scores.copy()
-        for tile in worst_tiles(scores, tile_cells(ratio), MAX_TILES, TILE_WORTH_LOOKING):
-            features = close_features(self._bank, frame, window, tile, ratio)
-            distance = positions.distance(features, tile.row * ratio, tile.column * ratio)
-            fine = smooth(distance, close.smooth_cells) / np.float32(close.unit)
-            merge_tile(looked, judged, tile, fine, ratio)
+        for tile in worst_tiles(scores, tile_cells(self._model.ratio), MAX_TILES, TILE_WORTH_LOOKING):
+            merge_tile(looked, judged, tile, self.look_at_tile(frame, tile), self._model.ratio)
         return looked
 
     def _report(self, frame: RegisteredFrame, scores: Cells) -> Scoring:
@@ -133,16 +155,40 @@ class PartScorer:
         corner = np.array([[1.0, 0.0, window.column * cell_px], [0.0, 1.0, window.row * cell_px]])
         matrix = compose(frame.registration.matrix, corner)
         confidence = frame.registration.confidence
+        regions = model.regions
+        if regions is not None:
+            scores = regions.lower_small_marks(
+                regions.stretch(scores),
+                model.thresholds.review,
+                cell_px,
+                lambda cells: self._measure(frame, self._to_frame(cells, matrix)),
+            )
         oddities = describe_oddities(look_at(frame.halved), model.experience)
         if confidence < model.confidence_limit:
             oddities += (f"registration confidence {confidence:.2f} below {model.confidence_limit:.2f}",)
+        name_region = regions.name_at if regions is not None and len(regions.regions) > 1 else None
+        detections = find_detections(scores, model.thresholds.review, cell_px, matrix, model.frame_size, name_region)
+        if regions is not None and regions.mm_per_px is not None:
+            detections = tuple(replace(item, size_px=self._measure(frame, item.box_xyxy_px)) for item in detections)
         return Scoring(
             score=float(scores.max()),
             anomaly_map=AnomalyMap(map_to_frame(scores, matrix, cell_px, grid), cell_px),
-            detections=find_detections(scores, model.thresholds.review, cell_px, matrix, model.frame_size),
+            detections=detections,
             registration=frame.registration,
             oddities=oddities,
         )
+
+    def _to_frame(self, cells: BoxPx, matrix: Matrix) -> BoxPx | None:
+        """A box of cells of the window as a box in the frame, None outside it; `matrix` is from map to frame pixels."""
+        cell_px = CELL_PX * self._model.ratio
+        x0, y0, x1, y1 = (edge * cell_px for edge in cells)
+        return clip_box(map_box((x0, y0, x1, y1), matrix), self._model.frame_size)
+
+    def _measure(self, frame: RegisteredFrame, box: BoxPx | None) -> float | None:
+        """The long side of the defect in a box of the frame, None when it cannot be told."""
+        if box is None or self._golden is None:
+            return None
+        return measure_size_px(frame.pixels, self._golden, frame.registration.matrix, box)
 
 
 def _in_units(distance: Cells, level: PartLevel) -> Cells:
@@ -181,10 +227,12 @@ def seen_cells(matrix: Matrix, window: Tile, ratio: int, frame_size: tuple[int, 
     ys = (np.arange(window.rows + 1) + window.row) * cell - 0.5
     xs = (np.arange(window.columns + 1) + window.column) * cell - 0.5
     corner = np.ones((window.rows + 1, window.columns + 1), np.bool_)
+    corners = np.stack(np.meshgrid(xs, ys), axis=-1)
+    places = transform_points(matrix, corners.reshape(-1, 2)).reshape(corners.shape)
     for axis in (0, 1):
         # The last cells of a frame may be incomplete and filled up with its mirror image: they count as seen.
         limit = -(-frame_size[axis] // cell) * cell
-        place = matrix[axis, 0] * xs[None, :] + matrix[axis, 1] * ys[:, None] + matrix[axis, 2]
+        place = places[..., axis]
         corner &= (place > -0.5 - ratio) & (place < limit - 0.5 + ratio)
     seen = corner[:-1, :-1] & corner[1:, :-1] & corner[:-1, 1:] & corner[1:, 1:]
     return np.asarray(cv2.erode(seen.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0, np.bool_)
@@ -211,7 +259,5 @@ def _lay_tile(source: BgrImage, source_scale: int, matrix: Matrix, tile: Tile, s
     size = (tile.columns * CELL_PX + 2 * MARGIN_PX, tile.rows * CELL_PX + 2 * MARGIN_PX)
     corner = np.array([[1.0, 0.0, tile.column * CELL_PX - MARGIN_PX], [0.0, 1.0, tile.row * CELL_PX - MARGIN_PX]])
     from_tile = compose(compose(matrix, scaling(scale)), corner)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     sampled = compose(invert(scaling(source_scale)), from_tile)
-    laid = cv2.warpAffine(source, sampled, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(laid, np.uint8)
+    return np.asarray(warp(source, sampled, size), np.uint8)

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from inspector.detector.experience import Experience
 from inspector.detector.features import FeatureBank
+from inspector.detector.judged_regions import JudgedRegions, Region
 from inspector.detector.manifest import (
     ExperienceSettings,
     LevelSettings,
     Manifest,
+    ManifestThresholds,
     PartSettings,
+    RegionSettings,
+    RegionsSettings,
     SurfaceSettings,
     TemplateSettings,
 )
@@ -34,6 +38,9 @@ from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage, RecipeRef, Thresholds
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+SAME_SCALE = 0.01
+"""Cameras calibrated again differ by less than this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,31 @@ class Recipe:
         if self.contrast_graph is None:
             raise RecipeTamperedError(f"{self.ref}: the graph of the contrasts is missing")
         contrast_bank = FeatureBank(self.contrast_graph, threads)
-        return PartScorer(unpack_part(self.manifest, self.arrays), bank, contrast_bank)
+        return PartScorer(unpack_part(self.manifest, self.arrays), bank, contrast_bank, self.golden)
+
+    @property
+    def mm_per_px(self) -> float | None:
+        """The size of a frame pixel that the fit was told, None when it was not."""
+        settings = self.manifest.settings
+        regions = settings.regions if isinstance(settings, PartSettings) else None
+        return regions.mm_per_px if regions else None
+
+    def check_scale(self, camera: str, mm_per_px: float | None) -> None:
+        """Raise `RecipeMismatchError` when defects would be measured with another scale than the camera's."""
+        settings = self.manifest.settings
+        regions = settings.regions if isinstance(settings, PartSettings) else None
+        if regions is None or not regions.asks_for_size or regions.mm_per_px is None:
+            return
+        if mm_per_px is None:
+            raise RecipeMismatchError(
+                f"{self.ref} leaves out small defects by their size, but camera {camera} has no mm_per_px; the recipe "
+                f"was fitted for {regions.mm_per_px:g}"
+            )
+        if abs(mm_per_px - regions.mm_per_px) > SAME_SCALE * regions.mm_per_px:
+            raise RecipeMismatchError(
+                f"{self.ref} was fitted for {regions.mm_per_px:g} mm per pixel, camera {camera} says {mm_per_px:g}; "
+                "correct the one that is wrong, or fit again with --mm-per-px"
+            )
 
     def template_scorer(self, threads: int = 1) -> TemplateScorer:
         """The detector of a template recipe; `RecipeMismatchError` for any other."""
@@ -106,12 +137,14 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         tolerance=model.tolerance,
         confidence_limit=model.confidence_limit,
         motion=model.reference.model,  # type: ignore[arg-type]  # pydantic checks it
+        any_angle=model.reference.any_angle,
         reference_scale=model.reference.scale,
         experience=ExperienceSettings(level=model.experience.level, sharpness=model.experience.sharpness),
         screen=_level_settings(model.screen),
         heads=model.heads,
         contrast=_level_settings(model.contrast),
         close=_level_settings(model.close) if model.close else None,
+        regions=_pack_regions(model.regions) if model.regions else None,
     )
     arrays: Arrays = {
         "reference_grey": model.reference.grey,
@@ -126,7 +159,34 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
     if model.close:
         arrays["close_mean"] = model.close.statistics.mean
         arrays["close_inverse_sd"] = model.close.statistics.inverse_sd
+    if model.regions:
+        arrays["region_labels"] = model.regions.labels
     return settings, arrays
+
+
+def _pack_regions(judged: JudgedRegions) -> RegionsSettings:
+    return RegionsSettings(
+        regions=tuple(
+            RegionSettings(name=region.name, own=_manifest_thresholds(region.own), min_defect_px=region.min_defect_px)
+            for region in judged.regions
+        ),
+        common=_manifest_thresholds(judged.common),
+        mm_per_px=judged.mm_per_px,
+    )
+
+
+def _unpack_regions(settings: RegionsSettings, labels: NDArray[Any]) -> JudgedRegions:
+    if labels.dtype != np.uint8 or int(labels.max()) >= len(settings.regions):
+        raise RecipeTamperedError("arrays.npz: region_labels name regions that the manifest does not have")
+    regions = tuple(
+        Region(item.name, Thresholds(item.own.review, item.own.ng), item.min_defect_px) for item in settings.regions
+    )
+    common = Thresholds(settings.common.review, settings.common.ng)
+    return JudgedRegions(labels, regions, common, settings.mm_per_px)
+
+
+def _manifest_thresholds(thresholds: Thresholds) -> ManifestThresholds:
+    return ManifestThresholds(review=thresholds.review, ng=thresholds.ng)
 
 
 def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
@@ -141,6 +201,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             arrays["reference_outline"],
             settings.reference_scale,
             settings.motion,
+            settings.any_angle,
         )
         return PartModel(
             frame_size=manifest.frame_size,
@@ -156,6 +217,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             confidence_limit=settings.confidence_limit,
             experience=Experience(settings.experience.level, settings.experience.sharpness),
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
+            regions=_unpack_regions(settings.regions, arrays["region_labels"]) if settings.regions else None,
         )
     except KeyError as error:
         raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error

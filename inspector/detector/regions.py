@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.geometry.boxes import clip_box
-from inspector.geometry.registration import Matrix, scale_matrix, transform_points
+from inspector.geometry.registration import Matrix, scale_matrix, transform_points, warp
 from inspector.records import BoxPx, Detection
 
 MAX_DETECTIONS = 32
 
 
 def find_detections(
-    scores: NDArray[np.float32], threshold: float, cell_px: int, matrix: Matrix | None, size: tuple[int, int]
+    scores: NDArray[np.float32],
+    threshold: float,
+    cell_px: int,
+    matrix: Matrix | None,
+    size: tuple[int, int],
+    name_region: Callable[[int, int], str] | None = None,
 ) -> tuple[Detection, ...]:
     """Connected regions (8 neighbours) of a (h, w) map at or above `threshold`, worst first, `MAX_DETECTIONS` at most.
 
     `matrix` maps map pixels to frame pixels (None: they are the same), `size` is the frame's (width, height).
+    `name_region` tells the region of a cell (row, column).
     """
     above = (scores >= threshold).astype(np.uint8)
     if not above.any():
@@ -32,7 +40,12 @@ def find_detections(
         box = (left * cell_px, top * cell_px, (left + width) * cell_px, (top + height) * cell_px)
         in_frame = clip_box(map_box(box, matrix), size)
         if in_frame is not None:
-            found.append(Detection(in_frame, float(worst[label]), area_px=cells * cell_px * cell_px))
+            region = None
+            if name_region is not None:
+                inside = np.where(labels == label, scores, -np.inf)
+                region = name_region(*(int(place) for place in np.unravel_index(inside.argmax(), scores.shape)))
+            area_px = cells * cell_px * cell_px
+            found.append(Detection(in_frame, float(worst[label]), area_px=area_px, region=region))
         if len(found) == MAX_DETECTIONS:
             break
     return tuple(found)
@@ -55,5 +68,6 @@ def map_to_frame(
     if matrix is None:
         return scores
     in_cells = scale_matrix(matrix, cell_px)
-    moved = cv2.warpAffine(scores, in_cells, (grid[1], grid[0]), flags=cv2.INTER_NEAREST, borderValue=0.0)
+    size, constant = (grid[1], grid[0]), cv2.BORDER_CONSTANT
+    moved = warp(scores, in_cells, size, constant, forward=True, interpolation=cv2.INTER_NEAREST)
     return np.asarray(moved, np.float32)

@@ -24,6 +24,7 @@ from inspector.generator.regions import (
     split_mask,
 )
 from inspector.generator.repairer import Twin
+from inspector.geometry.registration import compose, warp_to_frame
 from inspector.records import BgrImage, BoxPx
 
 GUARD_PX = 4
@@ -62,7 +63,7 @@ class PasteRepairer:
 
 
 def lay_reference(golden: BgrImage, matrix: NDArray[np.float64], mask: NDArray[np.bool_]) -> BgrImage:
-    """The golden image laid onto a frame by a (2, 3) reference → frame matrix, only as far around `mask` as it is used.
+    """The golden image laid onto a frame by a reference → frame matrix, only as far around `mask` as it is used.
 
     Returns (H, W, 3) of the mask's size; far from the mask it is black.
     """
@@ -70,11 +71,8 @@ def lay_reference(golden: BgrImage, matrix: NDArray[np.float64], mask: NDArray[n
     laid = np.zeros((height, width, 3), np.uint8)
     for region in split_mask(mask):
         x0, y0, x1, y1 = expand_box(region.box_xyxy_px, MAX_RING_PX, width, height)
-        moved = matrix.copy()
-        moved[:, 2] -= (x0, y0)
-        laid[y0:y1, x0:x1] = cv2.warpAffine(
-            golden, moved, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
+        moved = compose(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]), matrix)
+        laid[y0:y1, x0:x1] = warp_to_frame(golden, moved, (x1 - x0, y1 - y0))
     return laid
 
 

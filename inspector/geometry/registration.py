@@ -1,18 +1,19 @@
 """Where the part lies: find it, and map the reference onto a frame.
 
-Everything here works on small grey images (long side `WORK_SIDE_PX`). Matrices are (2, 3) float64, map
-reference pixels to frame pixels and are returned at full resolution.
+Everything here works on small grey images (long side `WORK_SIDE_PX`). Matrices are (2, 3) float64, or (3, 3) for a part
+seen in perspective, map reference pixels to frame pixels and are returned at full resolution.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.geometry.rotation import candidates_of_frame, candidates_of_part
 from inspector.records import BgrImage, Registration
 
 Matrix: TypeAlias = NDArray[np.float64]
@@ -22,12 +23,21 @@ Mask: TypeAlias = NDArray[np.bool_]
 WORK_SIDE_PX = 400
 REFINEMENTS = ((100, 50), (WORK_SIDE_PX, 12))
 """Long side in px and iterations of each ECC stage."""
+MOST_REFINED = 4
+"""At any angle: so many starts are refined at the first of them before the best is chosen."""
 ECC_EPSILON = 1e-4
 RIM_SHARE = 0.02
 MIN_PART_SHARE = 0.01
 MAX_PART_SHARE = 0.9
 MAX_SCALE_CHANGE = 1.25
-MODELS = {"shift": cv2.MOTION_TRANSLATION, "rigid": cv2.MOTION_EUCLIDEAN, "affine": cv2.MOTION_AFFINE}
+MAX_PERSPECTIVE = 0.3
+"""How much nearer one end of the frame may be to the camera than the other, as a share of the distance."""
+MODELS = {
+    "shift": cv2.MOTION_TRANSLATION,
+    "rigid": cv2.MOTION_EUCLIDEAN,
+    "affine": cv2.MOTION_AFFINE,
+    "perspective": cv2.MOTION_HOMOGRAPHY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Reference:
     `grey` is the reference reduced to `WORK_SIDE_PX`, (h, w) float32 0..255. `part` is (h, w) bool: the
     part with a small rim, where the match is judged (all True when no background was found). `scale` is
     reduced pixels per pixel of the frame as it is handed to `register`. `model` is a key of `MODELS`.
-    `outline` is the part without its rim.
+    `outline` is the part without its rim. With `any_angle` the part may lie at any angle in a frame.
     """
 
     grey: Grey
@@ -45,6 +55,7 @@ class Reference:
     outline: Mask
     scale: float
     model: str = "rigid"
+    any_angle: bool = False
 
     @property
     def has_background(self) -> bool:
@@ -116,35 +127,45 @@ def _fit_background(lab: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(everywhere @ coefficients, np.float32)
 
 
-def make_reference(pixels: BgrImage, model: str = "rigid") -> Reference:
+def make_reference(pixels: BgrImage, model: str = "rigid", *, any_angle: bool = False) -> Reference:
     """Prepare a reference frame: (H, W, 3) uint8 BGR at full resolution."""
     small = reduce_for_registration(pixels)
     outline = find_part(small)
     rim = max(3, round(max(outline.shape) * RIM_SHARE)) * 2 + 1
     part = cv2.dilate(outline.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0
-    return Reference(to_grey(small), np.asarray(part, np.bool_), outline, small.shape[1] / pixels.shape[1], model)
+    scale = small.shape[1] / pixels.shape[1]
+    return Reference(to_grey(small), np.asarray(part, np.bool_), outline, scale, model, any_angle)
 
 
 def register(reference: Reference, pixels: BgrImage) -> Registration:
     """Register a frame of the reference's size: coarse start, then ECC (Evangelidis and Psarakis 2008).
 
     The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
-    centroid and principal axis. Never raises: what cannot be matched has confidence near 0. The confidence is
-    the correlation of the part's grey values after registration.
+    centroid and principal axis; at any angle, candidates all around the circle, refined a little before the best
+    is chosen, so that a part which looks nearly alike at several angles is told by its detail. Never raises: what
+    cannot be matched has confidence near 0. The confidence is the correlation of the part's grey values after
+    registration.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
     starts = [np.eye(2, 3), _phase_shift(reference, grey)]
-    if reference.has_background:
+    if reference.any_angle:
+        starts = _any_angle_starts(reference, small, grey)
+    elif reference.has_background:
         starts.extend(_moment_starts(reference, small))
     scored = [(_match(reference, grey, start), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
-    for side, iterations in REFINEMENTS:
-        refined = _refine(reference, grey, matrix, side, iterations)
+    first = _first_model(reference)
+    for side, iterations in REFINEMENTS[1:] if reference.any_angle else REFINEMENTS:
+        refined = _refine(reference, grey, matrix, side, iterations, first)
         if refined is not None:
             match = _match(reference, grey, refined)
             if match >= best:
                 best, matrix = match, refined
+    if reference.model == "perspective":
+        refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective")
+        if refined is not None and (match := _match(reference, grey, refined)) > best:
+            best, matrix = match, refined
     return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
 
 
@@ -160,35 +181,55 @@ def scale_matrix(matrix: Matrix, scale: float) -> Matrix:
 
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
-    """The (2, 3) matrix that does `inner` first and `outer` after it."""
-    return np.asarray((_square(outer) @ _square(inner))[:2], np.float64)
+    """The matrix that does `inner` first and `outer` after it: (2, 3), or (3, 3) when one of them is."""
+    return _shorten(_square(outer) @ _square(inner))
 
 
 def invert(matrix: Matrix) -> Matrix:
     """Frame to reference for a matrix that maps reference to frame."""
-    return np.asarray(np.linalg.inv(_square(matrix))[:2], np.float64)
+    return _shorten(np.asarray(np.linalg.inv(_square(matrix)), np.float64))
 
 
 def transform_points(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 2) points x, y mapped by a (2, 3) matrix."""
-    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float64)
+    """(N, 2) points x, y mapped by a matrix."""
+    mapped = points @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(mapped[:, :2] / mapped[:, 2:] if len(matrix) == 3 else mapped, np.float64)
+
+
+def warp(
+    image: NDArray[Any],
+    matrix: Matrix,
+    size: tuple[int, int],
+    border: int = cv2.BORDER_REFLECT_101,
+    *,
+    forward: bool = False,
+    value: float = 0.0,
+    interpolation: int = cv2.INTER_LINEAR,
+) -> NDArray[Any]:
+    """An image of (width, height) whose pixel p is taken from matrix(p) of `image`, or with `forward` the other way."""
+    flags = interpolation if forward else interpolation | cv2.WARP_INVERSE_MAP
+    change = cv2.warpPerspective if len(matrix) == 3 else cv2.warpAffine
+    return np.asarray(change(image, matrix, size, flags=flags, borderMode=border, borderValue=value))
 
 
 def warp_to_reference(pixels: BgrImage, matrix: Matrix, size: tuple[int, int]) -> BgrImage:
     """The frame as it would look in the reference's pose; `size` is (width, height). Mirrored outside the frame."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+    return np.asarray(warp(pixels, matrix, size), np.uint8)
 
 
 def warp_to_frame(pixels: BgrImage, matrix: Matrix, size: tuple[int, int]) -> BgrImage:
     """The reference laid onto a frame of (width, height). Mirrored outside the reference."""
-    return np.asarray(
-        cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.uint8
-    )
+    return np.asarray(warp(pixels, matrix, size, forward=True), np.uint8)
 
 
 def _square(matrix: Matrix) -> Matrix:
-    return np.vstack([matrix, [0.0, 0.0, 1.0]])
+    return matrix if len(matrix) == 3 else np.vstack([matrix, [0.0, 0.0, 1.0]])
+
+
+def _shorten(matrix: Matrix) -> Matrix:
+    """(2, 3) where nothing is in perspective."""
+    scaled = matrix / matrix[2, 2]
+    return np.asarray(scaled[:2] if not scaled[2, :2].any() else scaled, np.float64)
 
 
 def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
@@ -201,8 +242,7 @@ def _phase_shift(reference: Reference, grey: Grey) -> Matrix:
 
 def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     """Centroid and principal axis laid on each other, with and without the rotation."""
-    half = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    frame_part = find_part(np.asarray(half, np.uint8))
+    frame_part = find_part(_halved(small))
     if frame_part.all():
         return []
     centre, angle = _centre_and_angle(reference.outline)
@@ -216,6 +256,31 @@ def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     return starts
 
 
+def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey) -> list[Matrix]:
+    """The likeliest poses all around the circle, as they were guessed and coarsely refined."""
+    frame_part = find_part(_halved(small)) if reference.has_background else None
+    if frame_part is not None and not frame_part.all():
+        size = (grey.shape[1], grey.shape[0])
+        whole = cv2.resize(frame_part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
+    else:
+        found = candidates_of_frame(reference.grey, grey)
+    likeliest = sorted(found, key=lambda start: _match(reference, grey, start), reverse=True)[:MOST_REFINED]
+    first = _first_model(reference)
+    refined = (_refine(reference, grey, start, *REFINEMENTS[0], first) for start in likeliest)
+    return [*likeliest, *(matrix for matrix in refined if matrix is not None)]
+
+
+def _first_model(reference: Reference) -> str:
+    """Perspective is estimated last, from a pose that is nearly right."""
+    return "affine" if reference.model == "perspective" else reference.model
+
+
+def _halved(small: BgrImage) -> BgrImage:
+    size = (small.shape[1] // 2, small.shape[0] // 2)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
     area = max(moments["m00"], 1.0)
@@ -223,7 +288,7 @@ def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
     return np.array([moments["m10"] / area, moments["m01"] / area]), float(angle)
 
 
-def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int) -> Matrix | None:
+def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int, model: str) -> Matrix | None:
     """ECC at a long side of `side` px on the part alone; None when it fails or leaves the plausible.
 
     The frame is first laid on the reference by `start`: then one crop and one mask fit both images.
@@ -235,29 +300,36 @@ def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iteratio
     x, y, width, height = cv2.boundingRect(mask)
     crop = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
     laid_by = compose(scale_matrix(start, 1.0 / factor), crop)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(theirs, laid_by, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    laid = warp(theirs, laid_by, (width, height), cv2.BORDER_REPLICATE)
     window = np.s_[y : y + height, x : x + width]
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, ECC_EPSILON)
-    still: NDArray[np.float32] = np.eye(2, 3, dtype=np.float32)
+    still: NDArray[np.float32] = np.eye(3 if model == "perspective" else 2, 3, dtype=np.float32)
     try:
         _, found = cv2.findTransformECC(
-            ours[window], laid, still, MODELS[reference.model], criteria, np.ascontiguousarray(mask[window]), 1
+            ours[window], laid, still, MODELS[model], criteria, np.ascontiguousarray(mask[window]), 1
         )
     except cv2.error:
         return None
     matrix = scale_matrix(compose(compose(laid_by, np.asarray(found, np.float64)), invert(crop)), factor)
-    stretch = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    if not np.isfinite(matrix).all() or stretch[0] > MAX_SCALE_CHANGE or stretch[1] < 1 / MAX_SCALE_CHANGE:
-        return None
-    return matrix
+    return matrix if _is_plausible(matrix, grey) else None
+
+
+def _is_plausible(matrix: Matrix, grey: Grey) -> bool:
+    """Whether a part could look so: not much larger or smaller, and hardly tilted."""
+    if not np.isfinite(matrix).all():
+        return False
+    middle = np.array([grey.shape[1] / 2, grey.shape[0] / 2])
+    ends = transform_points(matrix, np.array([middle, middle + np.array([1.0, 0.0]), middle + np.array([0.0, 1.0])]))
+    stretch = np.linalg.svd((ends[1:] - ends[0]).T, compute_uv=False)
+    tilt = float(np.abs(matrix[2, :2] * (grey.shape[1], grey.shape[0])).sum()) if len(matrix) == 3 else 0.0
+    within = stretch[0] <= MAX_SCALE_CHANGE and stretch[1] >= 1 / MAX_SCALE_CHANGE
+    return bool(within and tilt <= MAX_PERSPECTIVE)
 
 
 def _match(reference: Reference, grey: Grey, matrix: Matrix) -> float:
     """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
     size = (grey.shape[1], grey.shape[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(grey, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1.0)
+    laid = warp(grey, matrix, size, cv2.BORDER_CONSTANT, value=-1.0)
     valid = reference.part & (laid >= 0.0)
     if valid.sum() < 0.5 * reference.part.sum():
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ class Tile:
     column: int
     rows: int
     columns: int
+
+    def cut(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """The window of (..., h, w) cells, as a view."""
+        return cells[..., self.row : self.row + self.rows, self.column : self.column + self.columns]
 
 
 def worst_tiles(scores: NDArray[np.float32], side: int, count: int, minimum: float) -> list[Tile]:

@@ -340,7 +340,13 @@ def _detection_part(detection: Detection, mm_per_px: float | None) -> DetectionP
         name=_text(detection.name),
         name_confidence=_finite(detection.name_confidence),
         area_px=int(detection.area_px),
+        size_mm=_millimetres(detection.size_px, mm_per_px),
+        region=_optional_text(detection.region),
     )
+
+
+def _millimetres(size_px: float | None, mm_per_px: float | None) -> float | None:
+    return None if size_px is None or mm_per_px is None else _finite(round(size_px * mm_per_px, 6))
 
 
 def _trigger_part(trigger: Trigger) -> TriggerPart:

@@ -59,6 +59,11 @@ class DetectionPart(BaseModel):
         default=None, description="0 to 1, of the likeliest of the recipe's names; null without names."
     )
     area_px: int
+    size_mm: float | None = Field(
+        default=None,
+        description="Measured long side of the defect itself; null without a calibration or a recipe that measures.",
+    )
+    region: str | None = Field(default=None, description="Where on the part: a region of the recipe, if it has any.")
 
 
 class RecipePart(BaseModel):

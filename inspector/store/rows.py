@@ -113,6 +113,8 @@ def detection_values(inspection: Inspection) -> list[dict[str, Any]]:
             "name": storable(detection.name),
             "area_px": int(detection.area_px),
             "name_confidence": _number("name confidence", detection.name_confidence),
+            "size_px": _number("detection size", detection.size_px),
+            "region": storable(detection.region) if detection.region is not None else None,
         }
         for rank, detection in enumerate(worst_first)
     ]

@@ -110,9 +110,8 @@ def _load_detections(session: Session, ids: Sequence[str]) -> dict[str, tuple[De
     found: dict[str, list[Detection]] = {}
     for row in rows:
         box = (row.x0_px, row.y0_px, row.x1_px, row.y1_px)
-        found.setdefault(row.inspection_id, []).append(
-            Detection(box, row.score, row.name, row.area_px, row.name_confidence)
-        )
+        detection = Detection(box, row.score, row.name, row.area_px, row.name_confidence, row.size_px, row.region)
+        found.setdefault(row.inspection_id, []).append(detection)
     return {inspection_id: tuple(detections) for inspection_id, detections in found.items()}
 
 

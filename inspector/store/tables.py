@@ -175,6 +175,8 @@ class DetectionRow(Base):
     name: Mapped[str] = mapped_column(String(64))
     area_px: Mapped[int] = mapped_column(Integer)
     name_confidence: Mapped[float | None] = mapped_column(Float)
+    size_px: Mapped[float | None] = mapped_column(Float)
+    region: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
