@@ -137,7 +137,7 @@ class _GenerativeModel:
             except ProviderRefusedError as error:
                 if error.status not in (400, 403, 404):
                     raise
-                self._cache.forget(question.context_key)
+                self._cache.forget(question)
         return self._generate(question, [*golden, *own], None, created_tokens)
 
     def close(self) -> None:

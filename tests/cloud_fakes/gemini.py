@@ -122,6 +122,8 @@ class FakeGemini(FakeServer):
                 self._find(found[0])
                 del self.caches[found[0]]
                 return HttpReply(200, b"{}")
+        if received.method == "POST" and re.fullmatch(re.escape(self.models) + r"[\w.-]+:generateContent", resource):
+            raise RequestRefusedError(404, f"{resource} is not found for this API version", is_violation=False)
         raise RequestRefusedError(404, f"no such method: {received.method} {path}")
 
     def _generate(self, body: dict[str, Any], answer_text: str | None) -> HttpReply:
@@ -224,7 +226,9 @@ class FakeVertex(FakeGemini):
     def authorise(self, headers: Mapping[str, str]) -> None:
         token = headers.get("authorization", "").removeprefix("Bearer ")
         try:
-            claims = google.auth.jwt.decode(token, certs=self._certificate, verify=True)
+            claims = google.auth.jwt.decode(  # type: ignore[no-untyped-call]
+                token, certs=self._certificate, verify=True
+            )
         except ValueError as error:
             raise RequestRefusedError(401, f"invalid credentials: {error}", is_violation=False) from error
         if (claims["iss"], claims["sub"], claims.get("scope")) != (self._account, self._account, SCOPE):
