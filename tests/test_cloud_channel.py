@@ -175,6 +175,12 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, now_s) == seconds
 
 
+def test_date_to_come_back_is_by_the_servers_clock() -> None:
+    """A wrong clock here makes no wait of years."""
+    headers = (("Date", "Sat, 01 Jan 2000 00:00:00 GMT"), ("Retry-After", "Sat, 01 Jan 2000 00:01:30 GMT"))
+    assert refuse(HttpAnswer(429, headers, b""), "https://a:443", ()).retry_after_s == 90.0
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -237,9 +243,7 @@ def test_instruction_says_what_is_asked() -> None:
         assert part in text
     assert "no picture of a defect-free one" in write_instruction(SUBJECT, 0)
     assert "suspects" not in write_question_text(0, "")
-    assert '3 suspicious regions with its surroundings. The local system suspects "dent"' in write_question_text(
-        3, "dent"
-    )
+    assert '3 suspicious regions, with surroundings. The local system suspects "dent"' in write_question_text(3, "dent")
 
 
 def test_name_cannot_leave_its_quotes() -> None:

@@ -488,6 +488,22 @@ def test_picture_that_is_none(endpoint: Endpoint) -> None:
     fake_of(endpoint).violations.clear()
 
 
+def test_one_attempt_is_one_request(endpoint: Endpoint) -> None:
+    """The SDK would go on by itself when a model stops in between; that would be billed each time."""
+    server = fake_of(endpoint)
+    candidate = {"content": {"parts": [{"text": "{"}]}, "finishReason": "CONTINUATION", "continuationToken": "Zm9v"}
+    server.script.append(Step(body=json.dumps({"candidates": [candidate]}).encode()))
+    with pytest.raises(AnswerInvalidError, match="CONTINUATION"):
+        endpoint.make().ask(make_question(), PATIENT_S)
+    assert len(server.received) == 1
+
+
+def test_questions_are_not_to_be_stored(endpoint: Endpoint) -> None:
+    """The Developer API is told so; Vertex AI refuses the field."""
+    endpoint.make().ask(make_question(), PATIENT_S)
+    assert fake_of(endpoint).received[0].json().get("store") is (None if type(endpoint.server) is FakeVertex else False)
+
+
 # --- who asks ---------------------------------------------------------------------------------------
 
 
@@ -528,6 +544,19 @@ def test_credentials_that_need_another_host(account: ServiceAccount) -> None:
         with pytest.raises(ProviderUnreachableError, match="use a service account's key"):
             VertexProvider(settings, credentials=credentials).ask(make_question(), PATIENT_S)
         assert server.received == []
+
+
+def test_refused_token_is_signed_anew(account: ServiceAccount) -> None:
+    """A token from before the clock was set right is refused once, not for an hour."""
+    with FakeVertex(account.certificate, ACCOUNT) as server:
+        provider = fake_vertex(server, account).make()
+        assert isinstance(provider, VertexProvider)
+        provider.ask(make_question(), PATIENT_S)
+        server.script.append(Step(status=401))
+        with pytest.raises(ProviderRefusedError):
+            provider.ask(make_question(golden=0), PATIENT_S)
+        assert provider._credentials.token is None
+        provider.ask(make_question(golden=0), PATIENT_S)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"type": "authorized_user"}'])

@@ -86,6 +86,9 @@ class VertexSettings(ModelSettings):
 class _GenerativeModel:
     """What both have in common: everything but the address and who is asking."""
 
+    _may_be_stored: bool | None = None
+    """Sent along where the API knows the field: projects keep questions and answers for weeks unless told not to."""
+
     def __init__(
         self, name: str, settings: ModelSettings, channel: Channel, list_secrets: Callable[[], list[str]], **client: Any
     ) -> None:
@@ -164,6 +167,9 @@ class _GenerativeModel:
             media_resolution=types.MediaResolution(_resolution(question)),
             max_output_tokens=self._settings.max_output_tokens,
             thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel(thinking)) if thinking else None,
+            store=self._may_be_stored,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            automatic_continuation=False,  # it would ask, and be billed, again and again within one attempt
             should_return_http_response=True,
         )
         contents = types.Content(role="user", parts=[*images, types.Part(text=question.text)])
@@ -174,6 +180,8 @@ class _GenerativeModel:
 
 class GeminiProvider(_GenerativeModel):
     """A `Provider`. Raises `MissingExtraError` without the SDK, `ConfigError` for settings that cannot work."""
+
+    _may_be_stored = False
 
     def __init__(self, settings: GeminiSettings) -> None:
         key = check_secret("the API key", settings.api_key)
@@ -204,6 +212,15 @@ class VertexProvider(_GenerativeModel):
             credentials=self._credentials,
             api_version=VERTEX_VERSION,
         )
+
+    def ask(self, question: Question, timeout_s: float) -> Reply:
+        """See `_GenerativeModel.ask`. A token that is refused (this clock was wrong, say) is not used again."""
+        try:
+            return super().ask(question, timeout_s)
+        except ProviderRefusedError as error:
+            if error.status == 401:
+                self._credentials.token = None
+            raise
 
     def _authorise(self) -> None:
         from google.auth.exceptions import GoogleAuthError

@@ -112,12 +112,12 @@ class FakeGemini(FakeServer):
             raise RequestRefusedError(404, f"no such path: {path}")
         resource = path.removeprefix(self.prefix)
         if received.method == "POST" and resource == f"{self.models}{MODEL}:generateContent":
-            return self._generate(use_json_names(received.json()), answer_text)
+            return self._generate(_read(received), answer_text)
         if received.method == "POST" and resource == "cachedContents":
-            return self._create(use_json_names(received.json()))
+            return self._create(_read(received))
         if found := re.fullmatch(r"cachedContents/[a-z0-9]+", resource):
             if received.method == "PATCH":
-                return self._update(found[0], use_json_names(received.json()), query)
+                return self._update(found[0], _read(received), query)
             if received.method == "DELETE":
                 self._find(found[0])
                 del self.caches[found[0]]
@@ -235,6 +235,8 @@ class FakeVertex(FakeGemini):
             raise RequestRefusedError(403, "the caller does not have permission", is_violation=False)
 
     def _generate(self, body: dict[str, Any], answer_text: str | None) -> HttpReply:
+        if unknown := {"store", "serviceTier"} & body.keys():
+            raise RequestRefusedError(400, f'Invalid JSON payload received. Unknown name "{unknown.pop()}"')
         if any("role" not in content for content in body.get("contents", [])):
             raise RequestRefusedError(400, "Please use a valid role: user, model.")
         return super()._generate(body, answer_text)
@@ -244,6 +246,13 @@ class FakeVertex(FakeGemini):
 
     def _full(self, name: str) -> str:
         return f"projects/{PROJECT}/locations/{LOCATION}/{name}"
+
+
+def _read(received: Received) -> Any:
+    try:
+        return use_json_names(received.json())
+    except ValueError as error:
+        raise RequestRefusedError(400, str(error)) from error
 
 
 def _parts(contents: list[Any]) -> list[dict[str, Any]]:
