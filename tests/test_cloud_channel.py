@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -21,6 +23,7 @@ from inspector.cloud.instruction import (
 )
 from inspector.cloud.provider import Answer, ProviderUnreachableError
 from inspector.cloud.replies import clean_text, parse_retry_after, refuse
+from inspector.cloud.sdk_transport import ChannelTransport, make_http_client
 from inspector.errors import ConfigError
 from tests.cloud_fakes.gemini_schema import DEFINITIONS, use_json_names
 from tests.cloud_fakes.openai_schema import find_strict_fault
@@ -61,6 +64,8 @@ def test_destination_names_its_port(url: str, destination: str) -> None:
         ("https://user:pass@api.example.com", "holds a user name"),
         ("https://api.example.com:port", "is not a URL"),
         ("https://[::1", "is not a URL"),
+        ("https://api.example.com/a b", "holds a blank"),
+        ("https://bücher.example", "not ASCII"),
     ],
 )
 def test_address_that_cannot_be_used(url: str, says: str) -> None:
@@ -68,6 +73,25 @@ def test_address_that_cannot_be_used(url: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         Channel(url)
     assert "pass@" not in str(caught.value)
+
+
+def test_sdk_reaches_no_other_host() -> None:
+    """Whatever an SDK makes of its settings and of the environment."""
+    transport = ChannelTransport(Channel("http://127.0.0.1:9"), lambda answer: ProviderUnreachableError("refused"))
+    transport.deadline = time.monotonic() + 10.0
+    client = make_http_client(transport)
+    for url in ("http://127.0.0.1:10/", "https://127.0.0.1:9/", "http://localhost:9/", "https://elsewhere.example/"):
+        with pytest.raises(ProviderUnreachableError, match="asked for another host"):
+            client.get(url)
+    client.close()
+
+
+def test_sdks_are_imported_when_they_are_needed() -> None:
+    """The service starts without the extras, and without the time and memory that they take."""
+    modules = "inspector.cloud.gemini, inspector.cloud.openai_compatible, inspector.cloud.webhook"
+    check = f"import sys, {modules}; print(sorted({{'openai', 'httpx2', 'google.genai'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Any) -> None:

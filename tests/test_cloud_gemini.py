@@ -579,6 +579,20 @@ def test_addresses_of_vertex(account: ServiceAccount) -> None:
     assert gemini.destination == "https://generativelanguage.googleapis.com:443"
 
 
+@pytest.mark.parametrize("model", ["", "a b", "../../other", "m?key=1", "m#x"])
+def test_name_that_is_no_model(model: str) -> None:
+    """It becomes a part of the address."""
+    with pytest.raises(ConfigError, match="not the name of a model"):
+        GeminiProvider(GeminiSettings(model=model, api_key=API_KEY))
+
+
+@pytest.mark.parametrize(("project", "location"), [("p/x", "eu"), ("p", "evil.example/"), ("", "eu"), ("p", "")])
+def test_name_that_is_no_project(project: str, location: str) -> None:
+    """So do these."""
+    with pytest.raises(ConfigError, match="not a project or a location"):
+        VertexProvider(VertexSettings(model=MODEL, project=project, location=location))
+
+
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the SDK the product says what to install."""
     monkeypatch.setitem(sys.modules, "google.genai", None)

@@ -5,6 +5,7 @@ Uses the google-genai SDK; install `line-inspector[gemini]`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ CACHE_SHARE = 1 / 3
 """Of a question's time at most this much is spent on its cache, so that enough is left to ask in full."""
 
 CLOSING_S = 3.0
+MODEL_NAME = re.compile(r"[\w./:@-]+", re.ASCII)
+PROJECT_OR_LOCATION = re.compile(r"[a-z0-9.:-]+")
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
 
@@ -99,6 +102,8 @@ class _GenerativeModel:
             from inspector.cloud.sdk_transport import ChannelTransport, make_http_client
         except ImportError as error:
             raise _missing_extra() from error
+        if not MODEL_NAME.fullmatch(settings.model) or ".." in settings.model:
+            raise ConfigError(f"not the name of a model: {settings.model}")
         self.name = name
         self._settings = settings
         self._channel = channel
@@ -199,6 +204,9 @@ class VertexProvider(_GenerativeModel):
     """
 
     def __init__(self, settings: VertexSettings, *, credentials: Credentials | None = None) -> None:
+        for value in (settings.project, settings.location):
+            if not PROJECT_OR_LOCATION.fullmatch(value):
+                raise ConfigError(f"not a project or a location of Google Cloud: {value}")
         self._credentials = _load_credentials(settings.credentials_file) if credentials is None else credentials
         channel = Channel(settings.base_url or vertex_url(settings.location), ca_file=settings.ca_file)
         super().__init__(
