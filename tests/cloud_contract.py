@@ -118,7 +118,7 @@ def check_failure(server: FakeServer, provider: Provider, failure: Failure) -> N
     assert failure.says in str(error)
     assert provider.destination in str(error)
     assert len(str(error)) < 400
-    assert error.__suppress_context__ or error.__context__ is None
+    assert error.__cause__ is None and (error.__suppress_context__ or error.__context__ is None)
     assert len(server.received) == 1
     assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
     assert server.violations == []
