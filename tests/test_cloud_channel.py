@@ -25,6 +25,7 @@ from inspector.cloud.provider import Answer, ProviderUnreachableError
 from inspector.cloud.replies import clean_text, parse_retry_after, refuse
 from inspector.cloud.sdk_transport import ChannelTransport, make_http_client
 from inspector.errors import ConfigError
+from tests.cloud_contract import PATIENT_S, SLACK_S
 from tests.cloud_fakes.gemini_schema import DEFINITIONS, use_json_names
 from tests.cloud_fakes.openai_schema import find_strict_fault
 from tests.cloud_fakes.server import check_schema
@@ -78,7 +79,7 @@ def test_address_that_cannot_be_used(url: str, says: str) -> None:
 def test_sdk_reaches_no_other_host() -> None:
     """Whatever an SDK makes of its settings and of the environment."""
     transport = ChannelTransport(Channel("http://127.0.0.1:9"), lambda answer: ProviderUnreachableError("refused"))
-    transport.deadline = time.monotonic() + 10.0
+    transport.deadline = time.monotonic() + PATIENT_S
     client = make_http_client(transport)
     for url in ("http://127.0.0.1:10/", "https://127.0.0.1:9/", "http://localhost:9/", "https://elsewhere.example/"):
         with pytest.raises(ProviderUnreachableError, match="asked for another host"):
@@ -106,7 +107,7 @@ def test_authorities_that_cannot_be_read(tmp_path: Any) -> None:
 def test_name_that_nobody_knows() -> None:
     """`.invalid` never resolves."""
     with pytest.raises(ProviderUnreachableError, match=r"^https://nobody\.invalid:443: "):
-        Channel("https://nobody.invalid").exchange("GET", "/", (), b"", time.monotonic() + 10.0)
+        Channel("https://nobody.invalid").exchange("GET", "/", (), b"", time.monotonic() + PATIENT_S)
 
 
 def test_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,7 @@ def test_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     with pytest.raises(ProviderUnreachableError, match="in time"):
         Channel("https://api.example.com").exchange("GET", "/", (), b"", began + SOON_S)
-    assert SOON_S <= time.monotonic() - began < 2 * SOON_S
+    assert SOON_S <= time.monotonic() - began < SOON_S + SLACK_S
     release.set()
 
 
@@ -128,7 +129,7 @@ def test_server_that_does_not_read() -> None:
         began = time.monotonic()
         with pytest.raises(ProviderUnreachableError, match="in time"):
             Channel(f"http://127.0.0.1:{port}").exchange("POST", "/", (), b"x" * 30_000_000, began + SOON_S)
-        assert SOON_S <= time.monotonic() - began < 2 * SOON_S
+        assert SOON_S <= time.monotonic() - began < SOON_S + SLACK_S
 
 
 def test_server_that_does_not_shake_hands() -> None:
@@ -138,7 +139,7 @@ def test_server_that_does_not_shake_hands() -> None:
         with pytest.raises(ProviderUnreachableError, match="in time"):
             url = f"https://127.0.0.1:{listener.getsockname()[1]}"
             Channel(url).exchange("GET", "/", (), b"", began + SOON_S)
-        assert SOON_S <= time.monotonic() - began < 2 * SOON_S
+        assert SOON_S <= time.monotonic() - began < SOON_S + SLACK_S
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_server_that_talks_nonsense(answer: bytes) -> None:
         thread.start()
         with pytest.raises(ProviderUnreachableError) as caught:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            Channel(url).exchange("GET", "/", (), b"", time.monotonic() + 10.0)
+            Channel(url).exchange("GET", "/", (), b"", time.monotonic() + PATIENT_S)
         thread.join()
     assert "yyy" not in str(caught.value) and len(str(caught.value)) < 120
 

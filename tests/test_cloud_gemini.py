@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from inspector.cloud.gemini import (
+    CLOSING_S,
     GeminiProvider,
     GeminiSettings,
     VertexProvider,
@@ -39,7 +40,6 @@ from inspector.cloud.provider import (
 from inspector.errors import ConfigError, MissingExtraError
 from tests.cloud_contract import (
     PATIENT_S,
-    TIMEOUT_S,
     Failure,
     check_delay,
     check_failure,
@@ -374,8 +374,8 @@ def test_slow_cache_leaves_time_for_the_question(endpoint: Endpoint) -> None:
     provider.ask(make_question(1), PATIENT_S)
     server.script.append(Step(on=CACHES, fault="hang"))
     began = time.monotonic()
-    assert provider.ask(make_question(2), 3 * TIMEOUT_S).answer.verdict == "good"
-    assert TIMEOUT_S - 0.01 <= time.monotonic() - began < 2.5 * TIMEOUT_S
+    assert provider.ask(make_question(2), 6.0).answer.verdict == "good"
+    assert 1.99 <= time.monotonic() - began < 6.0
 
 
 def test_recipes_have_caches_of_their_own(endpoint: Endpoint) -> None:
@@ -398,7 +398,7 @@ def test_closing_does_not_wait_for_the_provider(endpoint: Endpoint) -> None:
     server.script.append(Step(on=CACHES, fault="reset_at_once"))
     began = time.monotonic()
     provider.close()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < CLOSING_S
     assert [request.method for request in server.received].count("DELETE") == 1
 
 
