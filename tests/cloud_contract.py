@@ -20,7 +20,7 @@ from inspector.cloud.provider import (
 from tests.cloud_fakes.server import FakeServer, Step
 from tests.cloud_questions import make_question
 
-TIMEOUT_S = 0.6
+TIMEOUT_S = 1.0
 SLACK_S = 4.0
 """For a busy machine. Without a deadline the slow replies here take 25 s and more."""
 
@@ -126,11 +126,13 @@ def check_failure(server: FakeServer, provider: Provider, failure: Failure) -> N
 
 def check_delay(server: FakeServer, provider: Provider, fault: Any) -> None:
     """However the bytes are held back, the attempt ends in time."""
+    provider.ask(make_question(1), PATIENT_S)  # what is imported at the first question is not measured
     server.script.append(Step(fault=fault, pause_s=0.05))
     began = time.monotonic()
     with pytest.raises(ProviderUnreachableError, match="in time"):
-        provider.ask(make_question(1), TIMEOUT_S)
+        provider.ask(make_question(1, golden=0), TIMEOUT_S)
     took = time.monotonic() - began
+    server.script.clear()  # a very busy machine may not even have sent it
     assert TIMEOUT_S - 0.01 <= took < TIMEOUT_S + SLACK_S
     assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
 
