@@ -108,6 +108,9 @@ def fit(
         Path | None,
         typer.Option("--ignore", help="Mask drawn on the recipe's golden image: what is white is never judged."),
     ] = None,
+    confidential: Annotated[
+        bool, typer.Option("--confidential", help="Nothing about these parts is ever sent to a cloud model.")
+    ] = False,
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -124,6 +127,7 @@ def fit(
         ignore_mask=ignore,
         false_alarm_target=false_alarm_rate,
         release=release,
+        confidential=confidential,
     ).to_json()
     answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
 

@@ -29,13 +29,20 @@ def fit_asked(
     ignore_mask: Path | None,
     false_alarm_target: float,
     release: bool,
+    confidential: bool = False,
 ) -> FitReport:
     """What `inspector fit` does, in whatever mode. Raises `FitError` for options that do not go together."""
     if mode == "template":
         if ignore_mask is not None:
             raise FitError("--ignore belongs to parts in a fixed pose; a template recipe has none to draw on")
         return fit_template_recipe(
-            name, data_dir, good=good, labels=labels, false_alarm_target=false_alarm_target, release=release
+            name,
+            data_dir,
+            good=good,
+            labels=labels,
+            false_alarm_target=false_alarm_target,
+            release=release,
+            confidential=confidential,
         )
     if labels is not None:
         raise FitError("--labels belongs to --mode template: other recipes learn from good images alone")
@@ -49,6 +56,7 @@ def fit_asked(
         false_alarm_target=false_alarm_target,
         release=release,
         ignore_mask=ignore_mask,
+        confidential=confidential,
     )
 
 
@@ -61,6 +69,7 @@ def fit_template_recipe(
     false_alarm_target: float = 0.05,
     release: bool = True,
     samples_seen: int = SAMPLES_SEEN,
+    confidential: bool = False,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn names from a labelled set, or a threshold from good pairs; store it as a new version and release it.
@@ -106,6 +115,7 @@ def fit_template_recipe(
         false_alarm_interval=learned.false_alarm_interval,
         promise=learned.promise,
         choices=choices,
+        confidential=confidential,
     )
     return store_fit(data_dir, content, release=release, started=started)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,18 +17,20 @@ from inspector.cloud_settings import (
     check_url,
     policy_version,
 )
-from tests.small_line import folder_camera, small_plant
+from inspector.detector.recipe_store import RecipeStore
+from pipelines.fit import fit_recipe
+from tests.small_line import RECIPE, folder_camera, small_plant, teach
 
 HOOK = {"kind": "webhook", "name": "hook", "base_url": "https://hooks.example/ask", "secret_env": "HOOK_SECRET"}
 
 
 def plant(station: dict[str, Any], **cloud: Any) -> Any:
-    return small_plant(folder_camera("incoming"), station={"cloud": station}, cloud=cloud)  # type: ignore[arg-type]
+    return small_plant(folder_camera(Path("incoming")), station={"cloud": station}, cloud=cloud)
 
 
 def test_nothing_is_sent_by_default() -> None:
     """Without a word about the cloud nothing leaves, nobody may be asked and no opinion decides anything."""
-    config = small_plant(folder_camera("incoming"))  # type: ignore[arg-type]
+    config = small_plant(folder_camera(Path("incoming")))
     (station,) = config.stations().values()
     assert station.cloud.send == "none" and station.cloud.authority == "advise" and not station.cloud.golden
     assert config.cloud.providers == () and config.cloud.allowed_hosts == ()
@@ -88,3 +91,11 @@ def test_policy_version_follows_the_settings() -> None:
         (plain, hook.model_copy(update={"base_url": "https://other.example/ask"})),
     ]
     assert len({policy_version(plain, hook), *(policy_version(*other) for other in others)}) == 4
+
+
+def test_a_recipe_is_confidential_when_it_was_taught_so(tmp_path: Path) -> None:
+    """`fit --confidential` writes it into the manifest, whose hash every inspection carries; the default is not."""
+    teach(tmp_path / "data", tmp_path / "good")
+    fit_recipe(RECIPE, tmp_path / "good", tmp_path / "data", confidential=True)
+    marks = [RecipeStore(tmp_path / "data").load(f"{RECIPE}@{version}").manifest.confidential for version in (1, 2)]
+    assert marks == [False, True]

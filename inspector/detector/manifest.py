@@ -131,6 +131,8 @@ class Manifest(_Section):
     settings: Annotated[PartSettings | SurfaceSettings | TemplateSettings, Field(discriminator="kind")]
     calibration: CalibrationRecord | None = None
     """None: the thresholds are those of the fit."""
+    confidential: bool = False
+    """Nothing about a part of this recipe is ever sent to a cloud model, whatever a station's settings say."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 
