@@ -16,6 +16,20 @@ from inspector.store.database import Database
 from inspector.store.outbox import insert_messages
 from inspector.store.tables import DispositionRow, InspectionRow, OpinionRow, ReviewRow, TriggerRow
 
+OPINION_VERDICTS = {"good": VerdictKind.OK, "defect": VerdictKind.NG}
+"""What an opinion can decide; `unsure` decides nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the cloud said: `verdict` is `good`, `defect` or `unsure`, `details` the rest of the record."""
+
+    opinion_id: str
+    inspection_id: str
+    verdict: str
+    details: dict[str, Any]
+    received_utc_us: int
+
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
@@ -75,6 +89,37 @@ def add_opinion(db: Database, inspection_id: str, *, verdict: str, details: Mapp
     return opinion_id
 
 
+def make_opinion_id(escalation_id: str) -> str:
+    """UUIDv5 of the question: it has one answer."""
+    return str(uuid.uuid5(ID_NAMESPACE, f"opinion/{escalation_id}"))
+
+
+def insert_opinion(
+    session: Session, opinion_id: str, inspection_id: str, *, verdict: str, details: Mapping[str, Any], now_us: int
+) -> bool:
+    """An opinion inside the transaction that closes its question; False when it was recorded before."""
+    if session.get(OpinionRow, opinion_id) is not None:
+        return False
+    session.execute(
+        insert(OpinionRow).values(
+            opinion_id=opinion_id,
+            inspection_id=inspection_id,
+            verdict=verdict,
+            details=dict(details),
+            received_utc_us=now_us,
+        )
+    )
+    return True
+
+
+def load_opinion(session: Session, opinion_id: str) -> Opinion | None:
+    """None when there is none (any more)."""
+    row = session.get(OpinionRow, opinion_id)
+    if row is None:
+        return None
+    return Opinion(row.opinion_id, row.inspection_id, row.verdict, dict(row.details), row.received_utc_us)
+
+
 def add_disposition(
     db: Database,
     trigger_id: str,
@@ -89,25 +134,41 @@ def add_disposition(
 
     False, and nothing is written, when this cause was recorded before.
     """
+    with db.write() as session:
+        return insert_disposition(
+            session, trigger_id, disposition, cause=cause, cause_id=cause_id, messages=messages, now_us=now_us
+        )
+
+
+def insert_disposition(
+    session: Session,
+    trigger_id: str,
+    disposition: str,
+    *,
+    cause: str,
+    cause_id: str,
+    messages: Sequence[Message],
+    now_us: int,
+) -> bool:
+    """`add_disposition` inside the caller's transaction."""
     disposition_id = make_disposition_id(trigger_id, cause, cause_id)
     known = select(DispositionRow.position).where(DispositionRow.disposition_id == disposition_id)
-    with db.write() as session:
-        trigger = session.get(TriggerRow, trigger_id)
-        if trigger is None:
-            raise StoreError(f"trigger {trigger_id} is not in this database; retention may have removed it")
-        if session.scalar(known) is not None:
-            return False
-        session.execute(
-            insert(DispositionRow).values(
-                disposition_id=disposition_id,
-                trigger_id=trigger_id,
-                disposition=disposition,
-                cause=cause,
-                cause_id=cause_id,
-                decided_utc_us=now_us,
-            )
+    trigger = session.get(TriggerRow, trigger_id)
+    if trigger is None:
+        raise StoreError(f"trigger {trigger_id} is not in this database; retention may have removed it")
+    if session.scalar(known) is not None:
+        return False
+    session.execute(
+        insert(DispositionRow).values(
+            disposition_id=disposition_id,
+            trigger_id=trigger_id,
+            disposition=disposition,
+            cause=cause,
+            cause_id=cause_id,
+            decided_utc_us=now_us,
         )
-        insert_messages(session, trigger.station, messages, now_us)
+    )
+    insert_messages(session, trigger.station, messages, now_us)
     return True
 
 
@@ -136,6 +197,36 @@ def judge_part(db: Database, trigger_id: str) -> VerdictKind:
         return VerdictKind.NG
     settled = closed and all(truth == VerdictKind.OK.value for truth in truths)
     return VerdictKind.OK if settled else VerdictKind.REVIEW
+
+
+def judge_by_opinions(session: Session, trigger_id: str) -> VerdictKind | None:
+    """What the opinions that may decide say about a part whose result is REVIEW; None: nothing changes.
+
+    An opinion decides about its view when its details say `decides`. NG as soon as one view is held defective; OK
+    when every view is OK or held good. A part that a person reviewed, or with a view that was NG or not inspected,
+    is left alone.
+    """
+    trigger = session.get(TriggerRow, trigger_id, populate_existing=True)
+    reviewed = select(DispositionRow.position).where(
+        DispositionRow.trigger_id == trigger_id, DispositionRow.cause == "review"
+    )
+    if trigger is None or trigger.verdict != VerdictKind.REVIEW.value or session.scalar(reviewed.limit(1)) is not None:
+        return None
+    views = select(InspectionRow.inspection_id, InspectionRow.verdict).where(InspectionRow.trigger_id == trigger_id)
+    verdicts = {row.inspection_id: row.verdict for row in session.execute(views)}
+    given = (
+        select(OpinionRow)
+        .where(OpinionRow.inspection_id.in_(verdicts))
+        .order_by(OpinionRow.received_utc_us, OpinionRow.opinion_id)
+    )
+    for opinion in session.scalars(given):
+        may_decide = opinion.details.get("decides") and verdicts[opinion.inspection_id] != VerdictKind.OK.value
+        if may_decide and opinion.verdict in OPINION_VERDICTS:
+            verdicts[opinion.inspection_id] = OPINION_VERDICTS[opinion.verdict].value
+    if VerdictKind.NG.value in verdicts.values():
+        return VerdictKind.NG
+    settled = trigger.closed and all(verdict == VerdictKind.OK.value for verdict in verdicts.values())
+    return VerdictKind.OK if settled else None
 
 
 def current_disposition(db: Database, trigger_id: str) -> Disposition | None:
