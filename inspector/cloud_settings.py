@@ -30,7 +30,9 @@ class ProviderBase(Settings):
 
     name: Id = Field(description="Name that stations and the ledger use.")
     timeout_s: float = Field(default=30.0, gt=0, le=600, description="Longest wait for one answer.")
-    max_output_tokens: int = Field(default=512, ge=64, le=8192, description="Longest answer that is asked for.")
+    max_output_tokens: int = Field(
+        default=4096, ge=64, le=65_536, description="Longest answer that is asked for, a model's thoughts included."
+    )
     tokens_per_image: int | None = Field(
         default=None,
         ge=1,
@@ -67,12 +69,15 @@ class GeminiProvider(ProviderBase):
 
 
 class VertexProvider(ProviderBase):
-    """Gemini models on Vertex AI (needs the extra `gemini`); credentials are the machine's own."""
+    """Gemini models on Vertex AI (needs the extra `gemini`)."""
 
     kind: Literal["vertex"] = Field(default="vertex", description="Gemini models on Vertex AI.")
     model: str = Field(min_length=1, max_length=128, description="Name of the model.")
     project: str = Field(pattern=r"^[a-z][a-z0-9.:-]{4,62}$", description="Id of the Google Cloud project.")
-    location: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}$", description="Region, such as europe-west4.")
+    location: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{1,30}$", description="Region such as europe-west4, or eu, us, global."
+    )
+    credentials_file: Path = Field(description="JSON key of a service account.")
     base_url: Url | None = Field(default=None, description="Where the API is; null: that of the region.")
     use_cache: bool = Field(default=True, description="Keep instruction and golden image in the provider's cache.")
 
@@ -80,6 +85,8 @@ class VertexProvider(ProviderBase):
     def url(self) -> str:
         if self.base_url is not None:
             return self.base_url
+        if self.location in ("us", "eu"):
+            return f"https://aiplatform.{self.location}.rep.googleapis.com"
         prefix = "" if self.location == "global" else f"{self.location}-"
         return f"https://{prefix}aiplatform.googleapis.com"
 
@@ -93,6 +100,9 @@ class OpenAiCompatibleProvider(ProviderBase):
     model: str = Field(min_length=1, max_length=128, description="Name of the model.")
     base_url: Url = Field(description="Where the API is, such as https://models.plant.example/v1.")
     api_key_env: EnvName | None = Field(default=None, description="Environment variable with the key, if any.")
+    limit_field: Literal["max_completion_tokens", "max_tokens"] = Field(
+        default="max_completion_tokens", description="What the server calls the limit of an answer."
+    )
     ca_file: Path | None = Field(default=None, description="CA bundle for its certificate; empty: the system's.")
 
     @property
@@ -208,6 +218,10 @@ class StationCloudConfig(Settings):
         default=False,
         description="Send the recipe's golden image too, masks blacked out: a whole part, the same for every question.",
     )
+    product: str = Field(
+        default="manufactured part", min_length=1, max_length=64, description="What the model is told the part is."
+    )
+    description: str = Field(default="", max_length=600, description="What else it is told about good and bad parts.")
     masks: tuple[MaskConfig, ...] = Field(default=(), max_length=64, description="What is always blacked out.")
     areas: tuple[AreaConfig, ...] = Field(
         default=(),

@@ -41,6 +41,7 @@ from inspector.yaml_source import describe_problems, read_yaml
 RECIPE_REF_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}(@[1-9][0-9]{0,5})?$"
 DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
 DEFAULT_DATA_DIR = "inspector-data"
+FILES_OF_PROVIDERS = ("ca_file", "credentials_file")
 
 
 # --- plant ------------------------------------------------------------------------------------------
@@ -340,12 +341,12 @@ def _resolve_paths(config: PlantConfig, base: Path) -> PlantConfig:
     if mqtt.tls is not None:
         files = {name: absolute(getattr(mqtt.tls, name)) for name in ("ca_file", "cert_file", "key_file")}
         mqtt = mqtt.model_copy(update={"tls": mqtt.tls.model_copy(update=files)})
-    providers = tuple(
-        provider.model_copy(update={"ca_file": absolute(provider.ca_file)})
-        if hasattr(provider, "ca_file")
-        else provider
-        for provider in config.cloud.providers
-    )
+
+    def with_files(provider: Any) -> Any:
+        files = {name: absolute(getattr(provider, name)) for name in FILES_OF_PROVIDERS if hasattr(provider, name)}
+        return provider.model_copy(update=files)
+
+    providers = tuple(with_files(provider) for provider in config.cloud.providers)
     cloud = config.cloud.model_copy(update={"providers": providers})
     return config.model_copy(update={"lines": lines, "mqtt": mqtt, "cloud": cloud})
 

@@ -181,7 +181,7 @@ ANSWER = Answer(verdict="good", defect_name=None, confidence=0.5, reason="fine")
 def test_what_is_debited_is_an_upper_bound() -> None:
     """The bound exceeds what any reply with honest counts costs; a reply without counts costs the bound."""
     charge = bound_charge(QUESTION, 6, PROVIDER)
-    reply = Reply(ANSWER, "m", 150 + 2 * 280, 300, PROVIDER.max_output_tokens)
+    reply = Reply(ANSWER, "m", 150 + 2 * 280, 300, 512)
     cost = cost_of_reply(reply, PROVIDER, charge.money_micro)
     assert charge.size_bytes == 6 and 0 < cost < charge.money_micro
     assert cost == (410 * 2 + 300 * 0.5 + 512 * 10) + 1000

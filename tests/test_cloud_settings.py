@@ -73,7 +73,9 @@ def test_this_machine_may_be_asked_in_the_clear() -> None:
 def test_destinations() -> None:
     """The allow-list is about the host that is really contacted."""
     gemini = GeminiProvider(name="g", model="m", api_key_env="KEY")
-    vertex = VertexProvider(name="v", model="m", project="plant-one", location="europe-west4")
+    vertex = VertexProvider(
+        name="v", model="m", project="plant-one", location="europe-west4", credentials_file=Path("key.json")
+    )
     anywhere = vertex.model_copy(update={"location": "global"})
     assert gemini.destination == "https://generativelanguage.googleapis.com:443"
     assert vertex.destination == "https://europe-west4-aiplatform.googleapis.com:443"
