@@ -104,15 +104,36 @@ def test_without_a_region_only_a_configured_area_may_leave() -> None:
     assert judge_case(plain, rules.model_copy(update={"send": "frames"})).boxes == ()
 
 
+def decides(rules: StationCloudConfig = CROPS, **changes: Any) -> bool:
+    values: dict[str, Any] = {
+        "reason": EscalationReason.REVIEW,
+        "verdict": VerdictKind.REVIEW,
+        "answer": "good",
+        "shown": 1,
+        "total": 1,
+        "late": False,
+    } | changes
+    reason, verdict = values.pop("reason"), values.pop("verdict")
+    return can_decide(reason, rules.model_copy(update={"authority": "decide_review"}), verdict, **values)
+
+
 def test_only_a_review_in_time_is_decided() -> None:
     """An opinion sets a disposition only with that authority, only of REVIEW, only in time, never from an audit."""
-    decide = CROPS.model_copy(update={"authority": "decide_review"})
-    review = EscalationReason.REVIEW
-    assert can_decide(review, decide, VerdictKind.REVIEW, late=False)
-    assert not can_decide(review, CROPS, VerdictKind.REVIEW, late=False)
-    assert not can_decide(review, decide, VerdictKind.REVIEW, late=True)
-    assert not can_decide(EscalationReason.NEW_LOOKING, decide, VerdictKind.NG, late=False)
-    assert not can_decide(EscalationReason.AUDIT, decide, VerdictKind.OK, late=False)
+    assert decides() and decides(answer="defect")
+    assert not can_decide(
+        EscalationReason.REVIEW, CROPS, VerdictKind.REVIEW, answer="good", shown=1, total=1, late=False
+    )
+    assert not decides(late=True) and not decides(answer="unsure")
+    assert not decides(reason=EscalationReason.NEW_LOOKING, verdict=VerdictKind.NG, answer="defect")
+    assert not decides(reason=EscalationReason.AUDIT, verdict=VerdictKind.OK, answer="defect")
+
+
+def test_good_needs_to_have_seen_everything() -> None:
+    """A part with more regions than were shown, or with an odd frame of which crops were shown, is not released."""
+    assert not decides(shown=4, total=5) and decides(shown=4, total=5, answer="defect")
+    assert not decides(reason=EscalationReason.DRIFT) and not decides(shown=1, total=0)
+    frames = CROPS.model_copy(update={"send": "frames"})
+    assert decides(frames, reason=EscalationReason.DRIFT, shown=0, total=0)
 
 
 # --- looks ------------------------------------------------------------------------------------------

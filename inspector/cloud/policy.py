@@ -104,7 +104,24 @@ def boxes_of(masks: Sequence[MaskConfig], camera: str) -> list[BoxPx]:
     return [mask.box_xyxy_px for mask in masks if mask.camera in (None, camera)]
 
 
-def can_decide(reason: EscalationReason, rules: StationCloudConfig, verdict: VerdictKind, *, late: bool) -> bool:
-    """Whether an opinion may set a disposition: in time, of a REVIEW, and only where the plant said so."""
+def can_decide(
+    reason: EscalationReason,
+    rules: StationCloudConfig,
+    verdict: VerdictKind,
+    *,
+    answer: str,
+    shown: int,
+    total: int,
+    late: bool,
+) -> bool:
+    """Whether an opinion may set a disposition: in time, of a REVIEW, and only where the plant said so.
+
+    `good` counts only when everything suspicious was shown: all regions of a part between the thresholds, the whole
+    frame of one that is unlike the experience.
+    """
     asked_for_it = reason in (EscalationReason.REVIEW, EscalationReason.DRIFT)
-    return rules.authority == "decide_review" and verdict is VerdictKind.REVIEW and asked_for_it and not late
+    if rules.authority != "decide_review" or verdict is not VerdictKind.REVIEW or not asked_for_it or late:
+        return False
+    whole = rules.send == "frames"
+    saw_all = whole or (reason is EscalationReason.REVIEW and 0 < total <= shown)
+    return answer == "defect" or (answer == "good" and saw_all)
