@@ -7,6 +7,7 @@ to be uncertain, goes back to the queue once, and is counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from inspector.store.cloud_tables import CloudCursorRow, EscalationRow
 from inspector.store.database import Database
+from inspector.store.inspections import chain_inspections
 from inspector.store.stored import StoredInspection, load_stored
 from inspector.store.tables import InspectionRow
 
@@ -87,13 +89,7 @@ def next_inspections(db: Database, station: str, limit: int) -> list[StoredInspe
     """Committed inspections of a station that were not looked at yet, in the order of its chain."""
     with db.read() as session:
         cursor = session.get(CloudCursorRow, station)
-        return load_stored(
-            session,
-            select(InspectionRow)
-            .where(InspectionRow.station == station, InspectionRow.chain_index > (cursor.chain_index if cursor else 0))
-            .order_by(InspectionRow.chain_index)
-            .limit(limit),
-        )
+    return chain_inspections(db, station, cursor.chain_index if cursor else 0, limit)
 
 
 def move_cursor(session: Session, station: str, chain_index: int) -> None:
@@ -296,6 +292,13 @@ def count_states(db: Database, station: str | None = None) -> dict[str, int]:
         wanted = wanted.where(EscalationRow.station == station)
     with db.read() as session:
         return {row[0]: row[1] for row in session.execute(wanted)}
+
+
+def count_problems(db: Database) -> dict[str, int]:
+    """{why: how many} of the questions that failed or expired, by the words before the first colon."""
+    wanted = select(EscalationRow.problem).where(EscalationRow.state.in_((FAILED, EXPIRED)))
+    with db.read() as session:
+        return dict(Counter((problem or "unknown").split(":", 1)[0] for problem in session.scalars(wanted)))
 
 
 def count_open(db: Database) -> int:

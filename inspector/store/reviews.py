@@ -32,6 +32,17 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenOpinion:
+    """An opinion with the part it is about; `verdict` is the edge's."""
+
+    opinion: Opinion
+    station: str
+    sequence: int
+    verdict: VerdictKind
+    part_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Disposition:
     """The current truth of a part: `cause` is `review` or `opinion`, `cause_id` its record."""
 
@@ -117,7 +128,7 @@ def load_opinion(session: Session, opinion_id: str) -> Opinion | None:
     row = session.get(OpinionRow, opinion_id)
     if row is None:
         return None
-    return Opinion(row.opinion_id, row.inspection_id, row.verdict, dict(row.details), row.received_utc_us)
+    return _opinion(row)
 
 
 def add_disposition(
@@ -199,6 +210,47 @@ def judge_part(db: Database, trigger_id: str) -> VerdictKind:
     return VerdictKind.OK if settled else VerdictKind.REVIEW
 
 
+def load_findings(db: Database) -> dict[str, VerdictKind]:
+    """{trigger id: OK or NG} of every part that a person settled, by the newest review."""
+    settled = (VerdictKind.OK.value, VerdictKind.NG.value)
+    wanted = (
+        select(DispositionRow.trigger_id, DispositionRow.disposition)
+        .where(DispositionRow.cause == "review", DispositionRow.disposition.in_(settled))
+        .order_by(DispositionRow.position)
+    )
+    with db.read() as session:
+        return {row.trigger_id: VerdictKind(row.disposition) for row in session.execute(wanted)}
+
+
+def list_opinions(db: Database, since_utc_us: int | None, until_utc_us: int | None) -> list[GivenOpinion]:
+    """Opinions received in [since, until), oldest first, each with the part it is about."""
+    wanted = (
+        select(OpinionRow, InspectionRow.station, InspectionRow.sequence, InspectionRow.verdict, TriggerRow.part_id)
+        .join(InspectionRow, InspectionRow.inspection_id == OpinionRow.inspection_id)
+        .join(TriggerRow, TriggerRow.trigger_id == InspectionRow.trigger_id)
+        .order_by(OpinionRow.received_utc_us, OpinionRow.opinion_id)
+    )
+    if since_utc_us is not None:
+        wanted = wanted.where(OpinionRow.received_utc_us >= since_utc_us)
+    if until_utc_us is not None:
+        wanted = wanted.where(OpinionRow.received_utc_us < until_utc_us)
+    with db.read() as session:
+        return [
+            GivenOpinion(_opinion(row), station, sequence, VerdictKind(verdict), part_id)
+            for row, station, sequence, verdict, part_id in session.execute(wanted)
+        ]
+
+
+def newest_opinions(session: Session, inspection_ids: Sequence[str]) -> dict[str, Opinion]:
+    """{inspection id: its newest opinion} of those that have one."""
+    wanted = (
+        select(OpinionRow)
+        .where(OpinionRow.inspection_id.in_(inspection_ids))
+        .order_by(OpinionRow.received_utc_us, OpinionRow.opinion_id)
+    )
+    return {row.inspection_id: _opinion(row) for row in session.scalars(wanted)}
+
+
 def judge_by_opinions(session: Session, trigger_id: str) -> VerdictKind | None:
     """What the opinions that may decide say about a part whose result is REVIEW; None: nothing changes.
 
@@ -247,3 +299,7 @@ def current_disposition(db: Database, trigger_id: str) -> Disposition | None:
 def _require_inspection(session: Session, inspection_id: str) -> None:
     if session.get(InspectionRow, inspection_id) is None:
         raise StoreError(f"inspection {inspection_id} is not in this database; retention may have removed it")
+
+
+def _opinion(row: OpinionRow) -> Opinion:
+    return Opinion(row.opinion_id, row.inspection_id, row.verdict, dict(row.details), row.received_utc_us)
