@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import structlog
 import yaml
-from click.testing import Result
+
 from sqlalchemy import update
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from inspector.cloud.looks import take_look
 from inspector.cloud.simulation import Policy, Prices, RecordedPart, compare_policies, simulate_policy
