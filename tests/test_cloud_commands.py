@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import structlog
 import yaml
-
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
 

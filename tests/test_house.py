@@ -142,7 +142,14 @@ def test_locks_hold_what_is_required() -> None:
 
 def test_optional_parts_are_not_locked_in() -> None:
     """Neither PyTorch nor a cloud provider's client comes with the service."""
-    assert not {"torch", "google-genai"} & locked_versions("requirements.lock").keys()
+    assert not {"torch", "google-genai", "openai"} & locked_versions("requirements.lock").keys()
+
+
+def test_cloud_clients_are_locked_for_the_tests() -> None:
+    """The SDKs of the cloud providers are installed where the tests run, with hashes, so that none is skipped."""
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    required = {normalise(item) for name in ("gemini", "openai") for item in extras[name]}
+    assert required <= locked_versions("requirements-dev.lock").keys()
 
 
 # --- documentation ----------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ trap 'rm -rf "$environment"' EXIT
 compile=("$environment/bin/pip-compile" --quiet --allow-unsafe --generate-hashes --strip-extras
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header)
 "${compile[@]}" -o requirements.lock pyproject.toml
-# The runtime's pins hold in the development lock too: what is tested is what is shipped.
-"${compile[@]}" --extra dev --constraint requirements.lock -o requirements-dev.lock pyproject.toml
+# The runtime's pins hold in the development lock too: what is tested is what is shipped. The cloud providers'
+# clients are in it, so that their tests run.
+"${compile[@]}" --extra dev --extra gemini --extra openai --constraint requirements.lock -o requirements-dev.lock pyproject.toml
 # What the container image builds the wheel with.
 "${compile[@]}" --only-build-deps --build-deps-for wheel --constraint requirements-dev.lock \
     -o requirements-build.lock pyproject.toml

@@ -240,6 +240,8 @@ def _split_address(base_url: str) -> tuple[str, str, int, str]:
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
     except ValueError:
         raise ConfigError("the provider's address is not a URL") from None
+    if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        raise ConfigError("the provider's address holds a blank, a line break or a character that is not ASCII")
     if parts.username is not None or parts.password is not None:
         raise ConfigError("the provider's address holds a user name; credentials have settings of their own")
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:

@@ -5,6 +5,7 @@ Uses the google-genai SDK; install `line-inspector[gemini]`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ CACHE_SHARE = 1 / 3
 """Of a question's time at most this much is spent on its cache, so that enough is left to ask in full."""
 
 CLOSING_S = 3.0
+MODEL_NAME = re.compile(r"[\w./:@-]+", re.ASCII)
+PROJECT_OR_LOCATION = re.compile(r"[a-z0-9.:-]+")
 ThinkingLevel = Literal["minimal", "low", "medium", "high"]
 
 
@@ -86,6 +89,9 @@ class VertexSettings(ModelSettings):
 class _GenerativeModel:
     """What both have in common: everything but the address and who is asking."""
 
+    _may_be_stored: bool | None = None
+    """Sent along where the API knows the field: projects keep questions and answers for weeks unless told not to."""
+
     def __init__(
         self, name: str, settings: ModelSettings, channel: Channel, list_secrets: Callable[[], list[str]], **client: Any
     ) -> None:
@@ -96,6 +102,8 @@ class _GenerativeModel:
             from inspector.cloud.sdk_transport import ChannelTransport, make_http_client
         except ImportError as error:
             raise _missing_extra() from error
+        if not MODEL_NAME.fullmatch(settings.model) or ".." in settings.model:
+            raise ConfigError(f"not the name of a model: {settings.model}")
         self.name = name
         self._settings = settings
         self._channel = channel
@@ -137,7 +145,7 @@ class _GenerativeModel:
             except ProviderRefusedError as error:
                 if error.status not in (400, 403, 404):
                     raise
-                self._cache.forget(question.context_key)
+                self._cache.forget(question)
         return self._generate(question, [*golden, *own], None, created_tokens)
 
     def close(self) -> None:
@@ -164,6 +172,9 @@ class _GenerativeModel:
             media_resolution=types.MediaResolution(_resolution(question)),
             max_output_tokens=self._settings.max_output_tokens,
             thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel(thinking)) if thinking else None,
+            store=self._may_be_stored,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            automatic_continuation=False,  # it would ask, and be billed, again and again within one attempt
             should_return_http_response=True,
         )
         contents = types.Content(role="user", parts=[*images, types.Part(text=question.text)])
@@ -174,6 +185,8 @@ class _GenerativeModel:
 
 class GeminiProvider(_GenerativeModel):
     """A `Provider`. Raises `MissingExtraError` without the SDK, `ConfigError` for settings that cannot work."""
+
+    _may_be_stored = False
 
     def __init__(self, settings: GeminiSettings) -> None:
         key = check_secret("the API key", settings.api_key)
@@ -191,6 +204,9 @@ class VertexProvider(_GenerativeModel):
     """
 
     def __init__(self, settings: VertexSettings, *, credentials: Credentials | None = None) -> None:
+        for value in (settings.project, settings.location):
+            if not PROJECT_OR_LOCATION.fullmatch(value):
+                raise ConfigError(f"not a project or a location of Google Cloud: {value}")
         self._credentials = _load_credentials(settings.credentials_file) if credentials is None else credentials
         channel = Channel(settings.base_url or vertex_url(settings.location), ca_file=settings.ca_file)
         super().__init__(
@@ -204,6 +220,15 @@ class VertexProvider(_GenerativeModel):
             credentials=self._credentials,
             api_version=VERTEX_VERSION,
         )
+
+    def ask(self, question: Question, timeout_s: float) -> Reply:
+        """See `_GenerativeModel.ask`. A token that is refused (this clock was wrong, say) is not used again."""
+        try:
+            return super().ask(question, timeout_s)
+        except ProviderRefusedError as error:
+            if error.status == 401:
+                self._credentials.token = None
+            raise
 
     def _authorise(self) -> None:
         from google.auth.exceptions import GoogleAuthError

@@ -26,6 +26,9 @@ EXPIRY_MARGIN_S = 30.0
 REFUSED_PAUSE_S = 3600.0
 """After a refusal (most often: too small to cache), so long without another try for this recipe."""
 
+SDK_FAILURES = (ProviderError, ValueError, TypeError, AttributeError, RecursionError)
+"""What comes out of the SDK when the reply about a cache is not what it expects."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -39,7 +42,10 @@ class CachedContext:
 
 
 class ContextCache:
-    """Caches by `context_key`. `clock` is monotonic; the provider's own times play no part, so no clock jump does."""
+    """Caches by `context_key` and resolution.
+
+    `clock` is monotonic, and the provider's own times are not looked at: clocks that jump change nothing.
+    """
 
     def __init__(
         self, caches: Caches, model: str, lifetime_s: int, clock: Callable[[], float] = time.monotonic
@@ -55,10 +61,10 @@ class ContextCache:
     def find(self, question: Question, contents: list[Content]) -> CachedContext | None:
         """The cache for this question, made or renewed where that pays; None: ask in full.
 
-        `contents` are the golden images as the SDK wants them.
+        `contents` are the golden images as the SDK wants them; an instruction alone is too small to cache.
         """
-        now, key = self._clock(), question.context_key
-        if self._lifetime_s == 0 or now < self._not_before.get(key, now):
+        now, key = self._clock(), _name_key(question)
+        if not contents or self._lifetime_s == 0 or now < self._not_before.get(key, now):
             return None
         asked_before = now - self._last_asked.get(key, -float("inf")) <= self._lifetime_s
         self._last_asked[key] = now
@@ -70,9 +76,9 @@ class ContextCache:
         self._live.pop(key, None)
         return self._create(question, contents) if asked_before else None
 
-    def forget(self, context_key: str) -> None:
-        """The provider does not know this cache any more."""
-        self._live.pop(context_key, None)
+    def forget(self, question: Question) -> None:
+        """The provider does not know this question's cache any more."""
+        self._live.pop(_name_key(question), None)
 
     def delete_all(self) -> None:
         """Golden images are not left with the provider longer than they are of use. Gives up at the first failure."""
@@ -80,12 +86,12 @@ class ContextCache:
             _, entry = self._live.popitem()
             try:
                 self._caches.delete(name=entry.name)
-            except (ProviderError, ValueError, TypeError, AttributeError) as error:
+            except SDK_FAILURES as error:
                 log.info("a context cache is left to expire", reason=_name_failure(error))
                 return
 
     def _create(self, question: Question, contents: list[Content]) -> CachedContext | None:
-        key = question.context_key
+        key = _name_key(question)
         began = self._clock()
         try:
             made = self._caches.create(
@@ -94,10 +100,10 @@ class ContextCache:
                     "contents": [*contents],
                     "system_instruction": question.instruction,
                     "ttl": f"{self._lifetime_s}s",
-                    "display_name": f"line-inspector {key[:64]}",
+                    "display_name": f"line-inspector {key}"[:128],
                 },
             )
-        except (ProviderError, ValueError, TypeError, AttributeError) as error:
+        except SDK_FAILURES as error:
             if isinstance(error, ProviderRefusedError) and error.status in (400, 403, 404):
                 self._not_before[key] = began + REFUSED_PAUSE_S
             log.info("no context cache; the question is asked in full", reason=_name_failure(error))
@@ -112,7 +118,7 @@ class ContextCache:
         began = self._clock()
         try:
             self._caches.update(name=entry.name, config={"ttl": f"{self._lifetime_s}s"})
-        except (ProviderError, ValueError, TypeError, AttributeError) as error:
+        except SDK_FAILURES as error:
             if isinstance(error, ProviderRefusedError) and error.status in (400, 403, 404):
                 self._live.pop(key, None)
                 return None
@@ -121,6 +127,10 @@ class ContextCache:
         renewed = CachedContext(entry.name, began + self._lifetime_s, 0)
         self._live[key] = renewed
         return renewed
+
+
+def _name_key(question: Question) -> str:
+    return f"{question.context_key} {question.media_resolution}"
 
 
 def _count_tokens(made: CachedContent) -> int:

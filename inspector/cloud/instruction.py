@@ -58,7 +58,7 @@ def write_instruction(subject: QuestionSubject, golden_images: int) -> str:
 def write_question_text(region_count: int, suspicion: str) -> str:
     """What the model is told about this part alone. `suspicion` is the name the edge gave, or empty."""
     crops = "one suspicious region" if region_count == 1 else f"{region_count} suspicious regions"
-    shown = f"The last picture(s) show the part: {crops} with its surroundings." if region_count else ""
+    shown = f"The last picture(s) show the part: {crops}, with surroundings." if region_count else ""
     named = f"The local system suspects {quote(suspicion, MAX_NAME)}, and is often wrong." if suspicion else ""
     return " ".join(filter(None, [shown or "The last picture shows the whole part.", named, "Is this part good?"]))
 

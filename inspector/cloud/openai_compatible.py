@@ -26,6 +26,10 @@ DETAIL: dict[MediaResolution, Literal["low", "high"]] = {"low": "low", "medium":
 """There is nothing between: a picture for `medium` was made smaller before, and stays as it is."""
 
 
+KEEP_UNLESS_TOLD = (".openai.com", ".googleapis.com")
+"""Hosts that may store questions and answers; they are told not to. Other servers may not know the field."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAiCompatibleSettings:
     """Whom to ask, and how. `base_url` ends in the version, as the SDK wants it: `https://host:8000/v1`.
@@ -84,8 +88,7 @@ class OpenAiCompatibleProvider:
             response_format=_ask_for_schema(),
             max_completion_tokens=omit if older else limit,
             max_tokens=limit if older else omit,
-            # OpenAI may keep completions unless told not to; other servers do not know the field.
-            store=False if f".{self._channel.host}".endswith(".openai.com") else omit,
+            store=False if f".{self._channel.host}".endswith(KEEP_UNLESS_TOLD) else omit,
         )
         return _read_reply(response.text, self.destination)
 

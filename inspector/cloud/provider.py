@@ -54,7 +54,10 @@ class Answer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that fits the schema, and what it cost. Counts are the provider's own, None where it gives none."""
+    """An answer that fits the schema, and what it cost. Counts are the provider's own, None where it gives none.
+
+    `input_tokens` contains what was billed for making a cache on the occasion; the price of storing it is in no count.
+    """
 
     answer: Answer
     model: str

@@ -50,7 +50,7 @@ def read_answer(text: str, destination: str) -> Answer:
 def refuse(answer: HttpAnswer, destination: str, secrets: Iterable[str]) -> ProviderRefusedError:
     """The error for an answer that is not a success: status, what to wait, and a short piece of its text."""
     details = _read_json(answer.body)
-    wait_s = parse_retry_after(answer.header("Retry-After"), time.time())
+    wait_s = parse_retry_after(answer.header("Retry-After"), _their_time(answer))
     if wait_s is None:
         wait_s = _find_retry_info(details)
     text = clean_text(_find_message(details), secrets)
@@ -70,6 +70,14 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
     except (ValueError, OverflowError):
         return None
     return max(0.0, moment - now_s)
+
+
+def _their_time(answer: HttpAnswer) -> float:
+    """The server's own clock if it says what it shows: a date to come back at is by that, and ours may be wrong."""
+    try:
+        return parsedate_to_datetime(answer.header("Date") or "").timestamp()
+    except (ValueError, OverflowError):
+        return time.time()
 
 
 def clean_text(text: str, secrets: Iterable[str]) -> str:

@@ -112,16 +112,18 @@ class FakeGemini(FakeServer):
             raise RequestRefusedError(404, f"no such path: {path}")
         resource = path.removeprefix(self.prefix)
         if received.method == "POST" and resource == f"{self.models}{MODEL}:generateContent":
-            return self._generate(use_json_names(received.json()), answer_text)
+            return self._generate(_read(received), answer_text)
         if received.method == "POST" and resource == "cachedContents":
-            return self._create(use_json_names(received.json()))
+            return self._create(_read(received))
         if found := re.fullmatch(r"cachedContents/[a-z0-9]+", resource):
             if received.method == "PATCH":
-                return self._update(found[0], use_json_names(received.json()), query)
+                return self._update(found[0], _read(received), query)
             if received.method == "DELETE":
                 self._find(found[0])
                 del self.caches[found[0]]
                 return HttpReply(200, b"{}")
+        if received.method == "POST" and re.fullmatch(re.escape(self.models) + r"[\w.-]+:generateContent", resource):
+            raise RequestRefusedError(404, f"{resource} is not found for this API version", is_violation=False)
         raise RequestRefusedError(404, f"no such method: {received.method} {path}")
 
     def _generate(self, body: dict[str, Any], answer_text: str | None) -> HttpReply:
@@ -224,13 +226,17 @@ class FakeVertex(FakeGemini):
     def authorise(self, headers: Mapping[str, str]) -> None:
         token = headers.get("authorization", "").removeprefix("Bearer ")
         try:
-            claims = google.auth.jwt.decode(token, certs=self._certificate, verify=True)
+            claims = google.auth.jwt.decode(  # type: ignore[no-untyped-call]
+                token, certs=self._certificate, verify=True
+            )
         except ValueError as error:
             raise RequestRefusedError(401, f"invalid credentials: {error}", is_violation=False) from error
         if (claims["iss"], claims["sub"], claims.get("scope")) != (self._account, self._account, SCOPE):
             raise RequestRefusedError(403, "the caller does not have permission", is_violation=False)
 
     def _generate(self, body: dict[str, Any], answer_text: str | None) -> HttpReply:
+        if unknown := {"store", "serviceTier"} & body.keys():
+            raise RequestRefusedError(400, f'Invalid JSON payload received. Unknown name "{unknown.pop()}"')
         if any("role" not in content for content in body.get("contents", [])):
             raise RequestRefusedError(400, "Please use a valid role: user, model.")
         return super()._generate(body, answer_text)
@@ -240,6 +246,13 @@ class FakeVertex(FakeGemini):
 
     def _full(self, name: str) -> str:
         return f"projects/{PROJECT}/locations/{LOCATION}/{name}"
+
+
+def _read(received: Received) -> Any:
+    try:
+        return use_json_names(received.json())
+    except ValueError as error:
+        raise RequestRefusedError(400, str(error)) from error
 
 
 def _parts(contents: list[Any]) -> list[dict[str, Any]]:

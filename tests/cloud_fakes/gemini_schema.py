@@ -144,6 +144,8 @@ GENERATE_CONTENT: dict[str, Any] = {
             "safetySettings": {"type": "array", "items": {"$ref": "#/$defs/safety_setting"}},
             "systemInstruction": {"$ref": "#/$defs/content"},
             "generationConfig": {"$ref": "#/$defs/generation_config"},
+            "store": {"type": "boolean"},
+            "serviceTier": {"type": "string"},
             "cachedContent": {"type": "string", "pattern": "^(projects/[^/]+/locations/[^/]+/)?cachedContents/[^/]+$"},
         },
         "contents",

@@ -62,7 +62,8 @@ class FakeOpenAi(FakeServer):
         tokens, cached, prefix = 0, 0, ""
         for message in messages:
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
                 if part["type"] == "text":
                     texts["system" if message["role"] in ("system", "developer") else "user"].append(part["text"])
                     tokens += len(part["text"]) // 4 + 1

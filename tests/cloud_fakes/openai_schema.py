@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
 from tests.cloud_fakes.gemini_schema import closed
 
 MAX_REQUEST_BYTES = 50_000_000
@@ -120,10 +123,18 @@ STRICT_KEYWORDS = {
 """The part of JSON Schema that strict structured outputs know."""
 
 
-def find_strict_fault(schema: Any, where: str = "schema") -> str | None:
+def find_strict_fault(schema: Any) -> str | None:
     """Why a schema is not one for strict mode, or None."""
-    if not isinstance(schema, dict):
-        return f"{where}: not an object"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"not a JSON Schema: {error.message[:200]}"
+    if schema.get("type") != "object":
+        return "schema must be a JSON Schema of 'type: \"object\"'"
+    return _find_fault(schema, "schema")
+
+
+def _find_fault(schema: dict[str, Any], where: str) -> str | None:
     if unknown := schema.keys() - STRICT_KEYWORDS:
         return f"{where}: keywords {sorted(unknown)} are not permitted"
     if schema.get("type") == "object":
@@ -134,4 +145,4 @@ def find_strict_fault(schema: Any, where: str = "schema") -> str | None:
     nested = [*schema.get("properties", {}).items(), *enumerate(schema.get("anyOf", []))]
     if "items" in schema:
         nested.append(("items", schema["items"]))
-    return next((fault for key, item in nested if (fault := find_strict_fault(item, f"{where}.{key}"))), None)
+    return next((fault for key, item in nested if (fault := _find_fault(item, f"{where}.{key}"))), None)

@@ -52,7 +52,10 @@ class Received:
     body: bytes
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise RequestRefusedError(400, f"the body is not JSON: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,15 @@ Model = Callable[[Asked], Mapping[str, Any] | str]
 
 
 class FakeServer:
-    """Start it with `with`. `model` gives the answers; `script` holds what happens to the next requests.
+    """Start it with `with`. `model` gives the answers; `script` holds what happens to the next requests, and
+    `plan` says what happens to all others.
 
     `violations` holds every request that the published schema does not allow; it has to stay empty.
     """
 
     def __init__(self, *, tls: TlsFiles | None = None, model: Model | None = None) -> None:
         self.model: Model = model or (lambda asked: GOOD_ANSWER)
+        self.plan: Callable[[Received], Step] = lambda received: Step()
         self.script: deque[Step] = deque()
         self.received: list[Received] = []
         self.violations: list[str] = []
@@ -143,7 +148,7 @@ class FakeServer:
         """Record, check, and find out what to answer and how. One request at a time."""
         with self._lock:
             self.received.append(received)
-            step = self.script.popleft() if self.script and self.script[0].on in received.path else Step()
+            step = self.script.popleft() if self.script and self.script[0].on in received.path else self.plan(received)
             try:
                 ordinary = self.reply(received, step.answer_text)
             except RequestRefusedError as error:
