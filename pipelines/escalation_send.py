@@ -118,7 +118,7 @@ class QuestionSender:
 
     def send_once(self) -> bool:
         """Ask one question that is due; False when none can be asked now."""
-        now_s = time.monotonic()
+        now_s = self._now_s()
         ready = [station for station in self._stations if self._is_ready(station, now_s)]
         if not ready:
             return False
@@ -152,6 +152,10 @@ class QuestionSender:
                 seat.provider.close()
 
     # --- before -------------------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        """Seconds that do not jump, for what is remembered in this process alone."""
+        return self._clocks().boot_us / 1e6
 
     def _is_ready(self, station: str, now_s: float) -> bool:
         blocked = self._no_budget.get(station)
@@ -246,7 +250,7 @@ class QuestionSender:
                     )
                     return True
         if refusal is not None:
-            self._no_budget[station] = (time.monotonic() + BUDGET_LOOK_S, refusal)
+            self._no_budget[station] = (self._now_s() + BUDGET_LOOK_S, refusal)
             log.warning("escalation_waits_for_budget", station=station, reason=refusal)
         return False
 
@@ -335,7 +339,7 @@ class QuestionSender:
         own_id, attempt = escalation.escalation_id, escalation.attempts + 1
         problem = plain_text(f"{type(error).__name__}: {error}")
         again = is_retryable(error)
-        now_s = time.monotonic()
+        now_s = self._now_s()
         if again:
             seat.breaker.note_failure(now_s, error.retry_after_s)
         elif isinstance(error, ProviderRefusedError) and error.status in WRONG_SETTINGS:
