@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 KILLS ?= 50
+PARTS ?= 1150
 SECONDS ?= 60
 SEED ?=
 DATA ?=
@@ -13,7 +14,7 @@ DATA ?=
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial accuracy painted real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial accuracy painted real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,6 +55,9 @@ line-trial: venv debian-packages ## SECONDS=60: the whole service at 4K: evidenc
 
 crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then count what was lost
 	$(BIN)/python -m tests.crash.trial --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+cloud-trial: venv debian-packages ## PARTS=1150 SEED=n DATA=folder: a cloud that fails in every way, and what policies cost
+	$(BIN)/python -m tests.cloud_trial --parts $(PARTS) $(if $(SEED),--seed $(SEED)) $(if $(DATA),--data "$(DATA)")
 
 accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }

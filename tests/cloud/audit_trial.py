@@ -44,7 +44,7 @@ def audit_trial(data_dir: Path, receiver: TrialReceiver, limits: dict[str, dict[
     _check_answers(audit, rows, escalations, opinions)
     _check_receiver(audit, rows, escalations, receiver, kills)
     for station, limit in limits.items():
-        _check_budget(audit, rows, station, limit)
+        check_budget(audit, rows, station, limit)
     rows.close()
     _check_chains(audit, data_dir, list(limits))
     return audit
@@ -109,7 +109,7 @@ def _check_receiver(
     audit.counts |= {"requests": sum(debited.values()), "interrupted": interrupted, "repeats": repeats}
 
 
-def _check_budget(audit: TrialAudit, rows: sqlite3.Connection, station: str, limit: dict[str, float]) -> None:
+def check_budget(audit: TrialAudit, rows: sqlite3.Connection, station: str, limit: dict[str, float]) -> None:
     """Over every window that ends with a debit."""
     spent = rows.execute(
         "SELECT debited_steady_us AS at, size_bytes AS size, money_micro AS money FROM cloud_spend "
