@@ -53,7 +53,7 @@ ALIKE_SHARE = 0.15
 DRAIN_S = 600.0
 DAY_S = 86_400.0
 TIMEOUT_S = 1.5
-KILL_WAIT_S = 2.0
+KILL_WAIT_S = 60.0
 START_S = 120.0
 LIMITS: dict[str, dict[str, float]] = {
     DIFFERENT: {

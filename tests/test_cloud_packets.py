@@ -28,7 +28,7 @@ def has_namespaces() -> bool:
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(320),
     pytest.mark.skipif(not has_namespaces(), reason="needs root, unshare, ip, and virtual cables in the kernel"),
 ]
 
@@ -63,7 +63,7 @@ def run_service(taught: Path, work: Path, send: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=290,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -30,7 +30,7 @@ from tests.small_line import drop
 OUR_END, OTHER_END = "out0", "wire0"
 ADDRESS, GATEWAY = "10.77.0.1/24", "10.77.0.254"
 PROVIDER_HOST = "10.77.0.9"
-WAIT_S, LONGER_S = 90.0, 5.0
+WAIT_S, LONGER_S = 200.0, 5.0
 EVERY_PROTOCOL = 0x0003
 
 
