@@ -31,6 +31,7 @@ from inspector.config import load_config
 from inspector.detector.recipe_store import RecipeStore
 from inspector.images import encode_jpeg
 from inspector.records import Detection, Inspection, Purpose, Thresholds, Verdict, VerdictKind
+from inspector.store.cloud_spend import sum_spend
 from inspector.store.database import Database
 from inspector.store.escalations import count_open, count_states
 from inspector.store.frames import FrameFiles, frame_key
@@ -119,6 +120,7 @@ class CloudProcess:
     process: subprocess.Popen[bytes] | None = None
     kills: int = 0
     interrupting: int = 0
+    attempts_before: int = 0
 
     def start(self) -> None:
         with (self.work / "cloud.log").open("ab") as output:
@@ -135,16 +137,26 @@ class CloudProcess:
             self.start()
 
     def kill(self, db: Database) -> None:
-        """kill -9, when a question is on its way if one comes soon."""
-        if self.process is not None and self.process.poll() is None:
-            deadline = time.monotonic() + KILL_WAIT_S
-            while not count_states(db).get("sending") and time.monotonic() < deadline:
-                time.sleep(0.001)
-            self.process.kill()
-            self.process.wait()
-            self.kills += 1
-            self.interrupting += count_states(db).get("sending", 0)
+        """kill -9 while a question of this very process is on its way, if one comes soon."""
+        self.keep_running()
+        if self.process is None:
+            return
+        deadline = time.monotonic() + KILL_WAIT_S
+        while not self._is_sending(db) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.process.kill()
+        self.process.wait()
+        self.kills += 1
+        self.interrupting += self._is_sending(db)
+        self.attempts_before = self._count_attempts(db)
         self.start()
+
+    def _is_sending(self, db: Database) -> bool:
+        """A question that the process before left behind does not count."""
+        return self._count_attempts(db) > self.attempts_before and bool(count_states(db).get("sending"))
+
+    def _count_attempts(self, db: Database) -> int:
+        return sum(item.attempts for item in sum_spend(db))
 
     def stop(self) -> int:
         if self.process is None:
@@ -213,11 +225,12 @@ def run_faults(work: Path, parts: int, kills: int, seed: int) -> TrialAudit:
             if cloud.process is not None and cloud.process.poll() is None:
                 cloud.process.kill()
             db.close()
-        audit = audit_trial(data_dir, receiver, LIMITS, cloud.kills)
+        audit = audit_trial(data_dir, work / "cloud.log", receiver, LIMITS, cloud.kills)
         audit.require("exit status of the stopped process", status, 0)
         audit.require("kills", cloud.kills, kills)
         audit.counts = {"parts": sum(feeder.committed.values()), **audit.counts, "kills": cloud.kills}
         audit.counts["kills while sending"] = cloud.interrupting
+        audit.require("kills that found a question on its way", cloud.interrupting > 0, True)
         audit.counts["seconds"] = round(time.monotonic() - began)
         audit.counts["faults"] = dict(sorted(receiver.injected.items()))
     return audit
