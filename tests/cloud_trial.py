@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import shutil
@@ -26,6 +27,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from inspector.config import load_config
 from inspector.detector.recipe_store import RecipeStore
@@ -312,9 +315,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--data", type=Path, default=None, help="folder of data sets to compare the policies on")
-    parser.add_argument("--lane-seconds", type=float, default=20.0, help="each of the four runs of the verdict lane")
+    parser.add_argument("--lane-seconds", type=float, default=45.0, help="each of the four runs of the verdict lane")
     parser.add_argument("--work", type=Path, default=None, help="folder to keep; default: a temporary one")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     work = (options.work or Path(tempfile.mkdtemp(prefix="cloud-trial-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)
