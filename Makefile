@@ -6,14 +6,16 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 KILLS ?= 50
+PARTS ?= 1150
 SECONDS ?= 60
 SEED ?=
 DATA ?=
+OUT ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial accuracy painted names real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial accuracy painted names worst-cases real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +57,9 @@ line-trial: venv debian-packages ## SECONDS=60: the whole service at 4K: evidenc
 crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then count what was lost
 	$(BIN)/python -m tests.crash.trial --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
+cloud-trial: venv debian-packages ## PARTS=1150 SEED=n DATA=folder: a cloud that fails in every way, and what policies cost
+	$(BIN)/python -m tests.cloud_trial --parts $(PARTS) $(if $(SEED),--seed $(SEED)) $(if $(DATA),--data "$(DATA)")
+
 accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python tools/measure_accuracy.py "$(DATA)"
@@ -66,6 +71,10 @@ painted: venv ## DATA=folder: how many painted defects of each family the defaul
 names: venv ## DATA=data-set: how well few examples of each defect teach its name (one data set with masks)
 	@test -n "$(DATA)" || { echo "say which: make names DATA=data-set" >&2; exit 2; }
 	$(BIN)/python tools/measure_names.py "$(DATA)"
+
+worst-cases: venv ## DATA=folder OUT=folder: the worst misses and false alarms of each data set as pictures
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make worst-cases DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
+	$(BIN)/python tools/worst_cases.py "$(DATA)" "$(OUT)"
 
 real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }

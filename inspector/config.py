@@ -31,6 +31,9 @@ from inspector.camera_settings import PartPresentTrigger as PartPresentTrigger
 from inspector.camera_settings import SimulatedCamera as SimulatedCamera
 from inspector.camera_settings import StreamCamera as StreamCamera
 from inspector.camera_settings import TriggerConfig as TriggerConfig
+from inspector.cloud_settings import BudgetConfig as BudgetConfig
+from inspector.cloud_settings import CloudConfig, StationCloudConfig
+from inspector.cloud_settings import ProviderConfig as ProviderConfig
 from inspector.errors import ConfigError
 from inspector.records import Purpose
 from inspector.yaml_source import describe_problems, read_yaml
@@ -38,6 +41,7 @@ from inspector.yaml_source import describe_problems, read_yaml
 RECIPE_REF_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}(@[1-9][0-9]{0,5})?$"
 DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
 DEFAULT_DATA_DIR = "inspector-data"
+FILES_OF_PROVIDERS = ("ca_file", "credentials_file")
 
 
 # --- plant ------------------------------------------------------------------------------------------
@@ -62,6 +66,7 @@ class StationConfig(Settings):
     cameras: tuple[CameraConfig, ...] = Field(min_length=1, max_length=8, description="The cameras of this station.")
     workers: int = Field(default=2, ge=1, le=32, description="Frames inspected side by side.")
     queue_frames: int = Field(default=4, ge=1, le=256, description="Frames that may wait for a worker.")
+    cloud: StationCloudConfig = Field(default_factory=StationCloudConfig, description="Second opinions; off.")
 
     @model_validator(mode="after")
     def _unique_cameras(self) -> StationConfig:
@@ -229,10 +234,19 @@ class PlantConfig(Settings):
     store: StoreConfig = Field(default_factory=StoreConfig, description="Database and pictures.")
     evidence: EvidenceConfig = Field(default_factory=EvidenceConfig, description="Pictures for people.")
     http: HttpConfig = Field(default_factory=HttpConfig, description="Health and metrics.")
+    cloud: CloudConfig = Field(default_factory=CloudConfig, description="Who may be asked for second opinions.")
 
     @model_validator(mode="after")
     def _unique_lines(self) -> PlantConfig:
         _require_unique("line", [line.id for line in self.lines])
+        return self
+
+    @model_validator(mode="after")
+    def _known_providers(self) -> PlantConfig:
+        for name, station in self.stations().items():
+            asked = station.cloud.provider
+            if asked is not None and self.cloud.find_provider(asked) is None:
+                raise ValueError(f"station {name} asks provider {asked!r}, which is not among cloud.providers")
         return self
 
     def stations(self) -> dict[str, StationConfig]:
@@ -304,7 +318,7 @@ def resolve_data_dir(argument: Path | None) -> Path:
 
 
 def _resolve_paths(config: PlantConfig, base: Path) -> PlantConfig:
-    """Make the paths of folder cameras and TLS files absolute, relative to the configuration file."""
+    """Make the paths of folder cameras and certificates absolute, relative to the configuration file."""
 
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else (base / path.expanduser()).resolve()
@@ -327,7 +341,14 @@ def _resolve_paths(config: PlantConfig, base: Path) -> PlantConfig:
     if mqtt.tls is not None:
         files = {name: absolute(getattr(mqtt.tls, name)) for name in ("ca_file", "cert_file", "key_file")}
         mqtt = mqtt.model_copy(update={"tls": mqtt.tls.model_copy(update=files)})
-    return config.model_copy(update={"lines": lines, "mqtt": mqtt})
+
+    def with_files(provider: Any) -> Any:
+        files = {name: absolute(getattr(provider, name)) for name in FILES_OF_PROVIDERS if hasattr(provider, name)}
+        return provider.model_copy(update=files)
+
+    providers = tuple(with_files(provider) for provider in config.cloud.providers)
+    cloud = config.cloud.model_copy(update={"providers": providers})
+    return config.model_copy(update={"lines": lines, "mqtt": mqtt, "cloud": cloud})
 
 
 def _mask(value: Any) -> Any:

@@ -330,3 +330,21 @@ class CameraHealth:
     level: float | None
     focus: float | None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The most that one request to a cloud model can cost. Money is in millionths of the currency unit."""
+
+    size_bytes: int
+    money_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a station has debited for the cloud: in an hour, in 24 hours, in 30 days."""
+
+    requests_hour: int = 0
+    requests_day: int = 0
+    bytes_day: int = 0
+    money_month_micro: int = 0

@@ -21,6 +21,7 @@ from pipelines.logs import configure_logging
 
 PR_SET_PDEATHSIG = 1
 EVIDENCE_NICENESS = 10
+CLOUD_NICENESS = 15
 EXIT_OK, EXIT_ERROR = 0, 1
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,11 @@ def _run_kind(kind: str, config: PlantConfig, data_dir: Path, rest: list[str], s
         os.nice(EVIDENCE_NICENESS)
         _run_beside(lambda: run_retention(config, data_dir, stop), stop)
         run_evidence(config, data_dir, stop)
+    elif kind == "cloud":
+        from pipelines.escalate import run_escalation
+
+        os.nice(CLOUD_NICENESS)
+        run_escalation(config, data_dir, stop)
     else:
         raise InspectorError(f"unknown process kind {kind!r}")
 

@@ -32,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+cloud_app = typer.Typer(help="Second opinions of cloud models: what left, what it cost, what it would cost.")
+app.add_typer(cloud_app, name="cloud", no_args_is_help=True)
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs go to stderr.")]
 DataDirOption = Annotated[
     Path | None,
@@ -125,6 +128,9 @@ def fit(
     rotation: Annotated[
         str, typer.Option("--rotation", help="small: a few degrees; free: the part lies at any angle.")
     ] = "small",
+    confidential: Annotated[
+        bool, typer.Option("--confidential", help="Nothing about these parts is ever sent to a cloud model.")
+    ] = False,
     release: Annotated[bool, typer.Option("--release/--no-release", help="Release the version for production.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -144,6 +150,7 @@ def fit(
         rotation=rotation,
         false_alarm_target=false_alarm_rate,
         release=release,
+        confidential=confidential,
     ).to_json()
     answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
 
@@ -349,6 +356,78 @@ def review(
         topic_root=topic_root,
     ).to_json()
     answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
+
+
+@cloud_app.command("audit")
+def cloud_audit(
+    station: Annotated[str | None, typer.Option("--station", help="Only what this station sent: SITE/LINE/ID.")] = None,
+    last: Annotated[int, typer.Option("--last", min=0, max=100_000, help="Rows to list, the newest.")] = 20,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="New folder for every row, every question and every picture.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the log of what left the plant, list it, export it."""
+    from pipelines.cloud_audit import audit_cloud
+
+    value = audit_cloud(resolve_data_dir(data_dir), station=station, last=last, export=export).to_json()
+    entries = value["entries"]
+
+    def show(console: Console) -> None:
+        table = Table("row", "sent", "station", "why", "to", "pictures", "bytes", "SHA-256")
+        for entry in entries:
+            columns = ("position", "recorded_utc", "station", "reason", "destination", "images", "payload_bytes")
+            table.add_row(*(str(entry[name]) for name in columns), entry["payload_sha256"][:16])
+        console.print(table)
+        _show_values(console, "log of what left", {name: item for name, item in value.items() if name != "entries"})
+
+    answer(as_json, value, show)
+
+
+@cloud_app.command("report")
+def cloud_report(
+    config: ConfigArgument,
+    since: Annotated[str | None, typer.Option("--from", help="RFC 3339 time.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 time.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML page with the pictures that were sent.")] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the edge handled, where the cloud agrees, and what it cost."""
+    from pipelines.cloud_report import report_cloud
+
+    value = report_cloud(
+        load_config(config), resolve_data_dir(data_dir), since=_parse_time(since), until=_parse_time(until), out=out
+    ).to_json()
+    answer(as_json, value, lambda console: _show_values(console, "cloud", value))
+
+
+@cloud_app.command("simulate")
+def cloud_simulate(
+    config: ConfigArgument,
+    inspections: Annotated[
+        Path, typer.Option("--inspections", help="Data directory, or inspector.db, of recorded parts.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """What each policy would have asked, cost and missed on recorded inspections."""
+    from pipelines.cloud_simulate import simulate_recorded
+
+    value = simulate_recorded(load_config(config), inspections).to_json()
+
+    def show(console: Console) -> None:
+        for cloud in value["clouds"]:
+            heads = ("policy", "questions", "reused", "bytes", value["currency"], "missed")
+            table = Table(*heads, title=f"Cloud: {cloud['cloud']}", title_justify="left")
+            for item in cloud["policies"]:
+                names = ("policy", "calls", "reused", "bytes", "money", "missed")
+                table.add_row(*(_plain(item[name]) for name in names))
+            console.print(table)
+        for sentence in value["assumptions"]:
+            console.print(sentence)
+
+    answer(as_json, value, show)
 
 
 @app.command()

@@ -70,9 +70,12 @@ def fit_recipe(
     regions: Path | None = None,
     mm_per_px: float | None = None,
     rotation: str = "small",
+    confidential: bool = False,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
+
+    Nothing about a part of a `confidential` recipe is ever sent to a cloud model.
 
     Raises `DatasetError` for a folder without usable images, `FitError` when nothing can be learned from
     them, and the store's errors when the recipe cannot be written.
@@ -142,6 +145,7 @@ def fit_recipe(
         promise=learned.calibration.promise,
         choices=choices,
         ng_false_alarm_interval=learned.calibration.ng_interval,
+        confidential=confidential,
     )
     return store_fit(data_dir, content, release=release, started=started)
 

@@ -32,6 +32,7 @@ def fit_asked(
     regions: Path | None = None,
     mm_per_px: float | None = None,
     rotation: str = "small",
+    confidential: bool = False,
 ) -> FitReport:
     """What `inspector fit` does, in whatever mode. Raises `FitError` for options that do not go together."""
     if mode == "template":
@@ -41,7 +42,13 @@ def fit_asked(
         if rotation != "small":
             raise FitError("--rotation belongs to parts that are found; a template comes at the angle of its frame")
         return fit_template_recipe(
-            name, data_dir, good=good, labels=labels, false_alarm_target=false_alarm_target, release=release
+            name,
+            data_dir,
+            good=good,
+            labels=labels,
+            false_alarm_target=false_alarm_target,
+            release=release,
+            confidential=confidential,
         )
     if labels is not None:
         raise FitError("--labels belongs to --mode template: other recipes learn from good images alone")
@@ -58,6 +65,7 @@ def fit_asked(
         regions=regions,
         mm_per_px=mm_per_px,
         rotation=rotation,
+        confidential=confidential,
     )
 
 
@@ -70,6 +78,7 @@ def fit_template_recipe(
     false_alarm_target: float = 0.05,
     release: bool = True,
     samples_seen: int = SAMPLES_SEEN,
+    confidential: bool = False,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn names from a labelled set, or a threshold from good pairs; store it as a new version and release it.
@@ -115,6 +124,7 @@ def fit_template_recipe(
         false_alarm_interval=learned.false_alarm_interval,
         promise=learned.promise,
         choices=choices,
+        confidential=confidential,
     )
     return store_fit(data_dir, content, release=release, started=started)
 

@@ -68,12 +68,12 @@ def write_report(
     The file appears whole or not at all. Raises `StoreError` when there is no database or it cannot be read,
     `InputError` for a period that ends before it begins or a time without a zone.
     """
-    since_us, until_us = _to_us(since, "from"), _to_us(until, "to")
+    since_us, until_us = to_us(since, "from"), to_us(until, "to")
     if since_us is not None and until_us is not None and until_us < since_us:
         raise InputError(f"the period ends before it begins: from {since} to {until}")
     data = _collect(config, data_dir, out, since_us, until_us, clock())
     content = render_report(data).encode("utf-8", "replace")
-    _write_whole(out, content)
+    write_whole(out, content)
     log.info("report_written", path=str(out), bytes=len(content), triggers=data.totals.triggers)
     return _summarise(data, out, len(content))
 
@@ -91,7 +91,8 @@ def _collect(
         db.close()
 
 
-def _to_us(moment: datetime | None, name: str) -> int | None:
+def to_us(moment: datetime | None, name: str) -> int | None:
+    """µs UTC of the end of a period; `InputError` for a time without a zone."""
     if moment is None:
         return None
     try:
@@ -100,7 +101,8 @@ def _to_us(moment: datetime | None, name: str) -> int | None:
         raise InputError(f"{name} {moment}: {error}") from error
 
 
-def _write_whole(out: Path, content: bytes) -> None:
+def write_whole(out: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
     with named_os_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")

@@ -37,6 +37,7 @@ def run_retention(config: PlantConfig, data_dir: Path, stop: threading.Event) ->
                     FrameFiles(data_dir / "evidence"),
                     retention_days=config.store.retention_days,
                     retention_mb=config.store.retention_mb,
+                    outgoing=FrameFiles(data_dir / "outgoing"),
                     now_us=started_us + (time.monotonic_ns() - started_ns) // 1000,
                 )
             except StoreError as error:

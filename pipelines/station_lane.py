@@ -19,6 +19,7 @@ import structlog
 
 from inspector.cameras.camera import Camera, CapturedFrame
 from inspector.clock import UtcClock
+from inspector.cloud.policy import is_drawn
 from inspector.config import CameraBase, PlantConfig, StationConfig
 from inspector.errors import DiskFullError, InspectorError
 from inspector.images import encode_jpeg, sha256_hex
@@ -204,16 +205,23 @@ class VerdictLane:
             return self._keep_broken(trigger, camera, captured, recipe, f"inspection failed: {error}")
         started = time.monotonic_ns()
         key = None
-        if self._must_keep(inspected.verdict, trigger, captured):
+        if self._must_keep(inspected.verdict, trigger, camera, captured):
             key = self._keep_frame(trigger, camera, captured.encoded, inspected)
         timings = dict(inspected.timings_ms)
         timings["keep_frame"] = (time.monotonic_ns() - started) / 1e6
         return _Outcome(inspected.verdict, inspected, recipe.ref, inspected.frame.sha256, key, timings)
 
-    def _must_keep(self, verdict: Verdict, trigger: Trigger, captured: CapturedFrame) -> bool:
+    def _must_keep(self, verdict: Verdict, trigger: Trigger, camera: StationCamera, captured: CapturedFrame) -> bool:
         every = self._lane.plant.store.keep_ok_frame_every
         missed = captured.truth is not None and bool(captured.truth.get("defective"))  # the report pictures it
-        return verdict.kind in KEPT_VERDICTS or missed or (every > 0 and trigger.sequence % every == 0)
+        sampled = every > 0 and trigger.sequence % every == 0
+        return verdict.kind in KEPT_VERDICTS or missed or sampled or self._is_drawn_for_audit(trigger, camera)
+
+    def _is_drawn_for_audit(self, trigger: Trigger, camera: StationCamera) -> bool:
+        """Whether the cloud's process will ask about this part although it is OK: it needs the frame."""
+        cloud = self._lane.settings.cloud
+        inspection_id = make_inspection_id(trigger.station, trigger.epoch, trigger.sequence, camera.settings.id)
+        return cloud.send != "none" and is_drawn(str(inspection_id), cloud.audit_share)
 
     def _keep_frame(
         self, trigger: Trigger, camera: StationCamera, encoded: bytes | None, inspected: InspectedFrame

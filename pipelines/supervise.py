@@ -1,7 +1,8 @@
-"""`inspector run`: one verdict process a station, one each for evidence and delivery, restarted when they die.
+"""`inspector run`: one verdict process a station, one each for evidence, cloud and delivery, restarted when they die.
 
 The processes share nothing but the database. Stopping takes the order of the data: stations finish what they
-accepted, evidence stops, delivery sends what is left and says `offline`.
+accepted, evidence and cloud stop, delivery sends what is left and says `offline`. The cloud's process runs only
+when some station lets something leave.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 30.0
 DEGRADED_AFTER = 5
-STOP_GRACE_S = {"station": 15.0, "evidence": 5.0, "delivery": 10.0}
+STOP_GRACE_S = {"station": 15.0, "evidence": 5.0, "cloud": 5.0, "delivery": 10.0}
 DRAIN_S = 120.0
 WATCH_S = 0.1
 BEAT_S = 1.0
@@ -66,6 +67,8 @@ class Supervisor:
         self.children = [Child("delivery", ["delivery", *common], "delivery")]
         if config.evidence.enabled:
             self.children.append(Child("evidence", ["evidence", *common], "evidence"))
+        if any(station.cloud.send != "none" for station in config.stations().values()):
+            self.children.append(Child("cloud", ["cloud", *common], "cloud"))
         self.children += [
             Child("station", ["station", *common, station], f"station:{station}") for station in config.stations()
         ]
@@ -135,7 +138,7 @@ class Supervisor:
             log.error("beat_failed", reason=str(error))
 
     def _stop_in_order(self) -> None:
-        for kind in ("station", "evidence", "delivery"):
+        for kind in ("station", "evidence", "cloud", "delivery"):
             group = [child.process for child in self.children if child.kind == kind and child.process is not None]
             for process in group:
                 process.terminate()

@@ -17,6 +17,8 @@ from inspector.store import camera_history, history
 from inspector.store.database import Database
 from inspector.store.hash_chain import verify_chain
 from inspector.store.history import HistoryPeriod
+from inspector.store.reviews import newest_opinions
+from reports.cloud_words import opinion_words
 from reports.pictures import PictureShelf
 from reports.rates import Rate, VerdictCounts, sum_counts
 from reports.report_data import (
@@ -188,7 +190,9 @@ def _removed(session: Session, period: HistoryPeriod) -> RemovedFigures:
 def _suspects(
     session: Session, period: HistoryPeriod, dispositions: Mapping[str, VerdictKind], shelf: PictureShelf
 ) -> Iterable[SuspectPart]:
-    for found in history.list_suspicious(session, period, MAX_SUSPECTS):
+    suspicious = list(history.list_suspicious(session, period, MAX_SUSPECTS))
+    opinions = newest_opinions(session, [found.inspection_id for found in suspicious])
+    for found in suspicious:
         disposition = dispositions.get(found.trigger_id)
         yield SuspectPart(
             inspection_id=found.inspection_id,
@@ -212,6 +216,7 @@ def _suspects(
             recipe=f"{found.recipe_name}@{found.recipe_version}" if found.recipe_name else None,
             picture=shelf.thumbnail(found.thumbnail_key, found.evidence_state),
             visual_href=shelf.visual_href(found.visual_key),
+            opinion=opinion_words(opinions[found.inspection_id]) if found.inspection_id in opinions else None,
         )
 
 

@@ -41,7 +41,7 @@ TERMS = (("ok", "OK"), ("ng", "NG"), ("review", "REVIEW"), ("not_inspected", "NO
 def render_report(data: ReportData) -> str:
     """The whole page as text; the same data gives the same page."""
     clock = SiteClock(data.period.timezone)
-    template = _environment().get_template("report.html.j2")
+    template = make_environment().get_template("report.html.j2")
     return template.render(
         data=data,
         clock=clock,
@@ -72,7 +72,8 @@ def render_report(data: ReportData) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
+    """Templates of this package: everything is escaped, nothing undefined passes."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports", "templates"),
         autoescape=True,
@@ -183,6 +184,7 @@ def _suspect_card(part: SuspectPart, clock: SiteClock) -> dict[str, Any]:
         "gauge": charts.score_gauge(part.score, part.review_threshold, part.ng_threshold, part.verdict.value.lower()),
         "score": _score(part.score, part.review_threshold, part.ng_threshold),
         "what": _what(part),
+        "opinion": part.opinion,
         "picture": part.picture,
         "href": part.visual_href,
         "alt": f"{part.verdict.value} part {title}: {_what(part) or 'no region was outlined'}",

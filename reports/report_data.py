@@ -125,6 +125,8 @@ class SuspectPart:
     recipe: str | None
     picture: Picture
     visual_href: str | None
+    opinion: str | None = None
+    """What a cloud model said, in words; None where it was not asked or has not answered."""
 
 
 @dataclass(frozen=True, slots=True)

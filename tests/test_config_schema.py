@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from inspector.camera_settings import Settings
+from inspector.cloud_settings import StationCloudConfig
 from inspector.config import PlantConfig, config_schema, load_config
 from inspector.yaml_source import make_core_schema_loader
 
@@ -89,7 +90,12 @@ def test_reference_station_shows_every_key() -> None:
 def test_reference_station_states_the_defaults() -> None:
     """Where the reference says that it shows a default, it does."""
     config = load_config(CONFIGS[-1])
-    plain = PlantConfig.model_validate({"site": {"id": "a"}, "lines": config.model_dump()["lines"]})
+    written = config.model_dump()
+    plain = PlantConfig.model_validate({"site": {"id": "a"}, "lines": written["lines"], "cloud": written["cloud"]})
+    cloud = next(iter(config.stations().values())).cloud
+    assert cloud.model_dump(exclude={"provider", "masks", "areas"}) == StationCloudConfig().model_dump(
+        exclude={"provider", "masks", "areas"}
+    )
     assert config.store == plain.store and config.http == plain.http
     assert config.mqtt.model_dump(exclude={"host", "port", "username_env", "password_env", "tls"}) == (
         plain.mqtt.model_dump(exclude={"host", "port", "username_env", "password_env", "tls"})

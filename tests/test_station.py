@@ -153,6 +153,26 @@ def test_folder_to_verdicts(data_dir: Path, tmp_path: Path) -> None:
         verify_chain(db, STATION)  # raises for a row that does not match
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.0, 3), (0.0, 0)])
+def test_frames_drawn_for_an_audit_are_kept(data_dir: Path, tmp_path: Path, share: float, kept: int) -> None:
+    """An OK part that the cloud will be asked about keeps its frame, although no other OK part does."""
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    hook = {"kind": "webhook", "name": "hook", "base_url": "http://127.0.0.1:9/x", "secret_env": "HOOK_SECRET"}
+    config = small_plant(
+        folder_camera(incoming),
+        station={"cloud": {"send": "frames", "provider": "hook", "audit_share": share}},
+        cloud={"allowed_hosts": ["127.0.0.1"], "providers": [hook]},
+        store={"min_free_mb": 10, "keep_ok_frame_every": 0},
+    )
+    for number in range(3):
+        drop(incoming / f"{number}.jpg", jpeg_part(number))
+    with running(config, data_dir), opened(data_dir) as db:
+        found = wait_for_inspections(db, 3)
+    assert [item.kind for item in found] == [VerdictKind.OK] * 3
+    assert sum(item.frame_key is not None for item in found) == kept
+
+
 def test_restart_neither_repeats_nor_skips(data_dir: Path, tmp_path: Path) -> None:
     """Files inspected by the last run are left alone, files that came meanwhile are inspected, numbers go on."""
     inbox = tmp_path / "inbox"

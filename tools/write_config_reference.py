@@ -103,7 +103,7 @@ def _describe_type(schema: dict[str, Any], field: dict[str, Any]) -> str:
     if "const" in field:
         return f"`{field['const']}`"
     if field["type"] == "array":
-        return f"list, {field['minItems']} to {field['maxItems']} items"
+        return f"list, {field.get('minItems', 0)} to {field['maxItems']} items"
     if field["type"] == "string":
         return _describe_text(field)
     name = {"boolean": "true or false"}.get(field["type"], field["type"])

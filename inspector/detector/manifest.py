@@ -179,6 +179,8 @@ class Manifest(_Section):
     """None: the thresholds are those of the fit."""
     names: NamesRecord | None = None
     """None: defects have no names, or in template mode those of the settings."""
+    confidential: bool = False
+    """Nothing about a part of this recipe is ever sent to a cloud model, whatever a station's settings say."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 

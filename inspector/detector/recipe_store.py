@@ -81,6 +81,7 @@ class RecipeContent:
     promise: str
     choices: dict[str, Any]
     ng_false_alarm_interval: tuple[float, float] | None = None
+    confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,7 @@ def _describe(content: RecipeContent, version: int, golden_name: str, files: dic
         promise=content.promise,
         choices=content.choices,
         settings=content.settings,
+        confidential=content.confidential,
         golden=golden_name,  # type: ignore[arg-type]  # pydantic checks it
         files={name: sha256_hex(data) for name, data in files.items()},
     )

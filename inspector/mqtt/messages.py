@@ -177,6 +177,13 @@ def escalation_message(
     verdict: str,
     received_utc_us: int,
     summary: str | None = None,
+    escalation_id: str | None = None,
+    reason: str | None = None,
+    defect_name: str | None = None,
+    confidence: float | None = None,
+    model: str | None = None,
+    late: bool = False,
+    same_as: str | None = None,
 ) -> Message:
     """The cloud's answer about one inspection."""
     payload = EscalationPayload(
@@ -185,7 +192,14 @@ def escalation_message(
         inspection_id=inspection_id,
         station=station,
         verdict=verdict,
-        summary=summary,
+        summary=_optional_text(summary),
+        escalation_id=escalation_id,
+        reason=reason,
+        defect_name=_optional_text(defect_name),
+        confidence=_finite(confidence),
+        model=_optional_text(model),
+        late=late,
+        same_as=same_as,
         received_utc=to_rfc3339(received_utc_us),
     )
     return _message(topic_root, "escalation", payload, inspection_id=inspection_id)

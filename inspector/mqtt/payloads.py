@@ -161,8 +161,17 @@ class EscalationPayload(Recorded):
 
     opinion_id: UuidText
     inspection_id: UuidText
-    verdict: str
-    summary: str | None
+    verdict: str = Field(description="`good`, `defect` or `unsure`.")
+    summary: str | None = Field(description="The model's own sentence: text of a stranger.")
+    escalation_id: UuidText | None = Field(default=None, description="The question.")
+    reason: str | None = Field(default=None, description="`review`, `drift`, `new_looking` or `audit`.")
+    defect_name: str | None = None
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    model: str | None = None
+    late: bool = Field(default=False, description="After the station's deadline for opinions: it decides nothing.")
+    same_as: UuidText | None = Field(
+        default=None, description="The question about a near-duplicate whose answer this is; null: asked itself."
+    )
     received_utc: UtcText
 
 

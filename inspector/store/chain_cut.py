@@ -10,6 +10,7 @@ from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.orm import Session
 
 from inspector.records import VerdictKind
+from inspector.store.cloud_tables import EscalationRow
 from inspector.store.database import Database
 from inspector.store.tables import (
     ChainCheckpointRow,
@@ -51,7 +52,7 @@ def cut_chain(db: Database, station: str, *, older_than_us: int, now_us: int, ba
 
 
 def find_needed(session: Session, inspection_ids: Sequence[str]) -> dict[str, str]:
-    """Which of these inspections must stay, and why: unsent, evidence pending, under review, part unfinished."""
+    """Which of these inspections must stay, and why: unsent, evidence or question open, under review, unfinished."""
     needed: dict[str, str] = {}
     unsent = select(OutboxRow.inspection_id).where(
         OutboxRow.sent_utc_us.is_(None), OutboxRow.inspection_id.in_(inspection_ids)
@@ -64,6 +65,9 @@ def find_needed(session: Session, inspection_ids: Sequence[str]) -> dict[str, st
         InspectionRow.verdict == VerdictKind.REVIEW.value,
         ~exists().where(DispositionRow.trigger_id == InspectionRow.trigger_id),
     )
+    open_question = select(EscalationRow.inspection_id).where(
+        EscalationRow.finished_utc_us.is_(None), EscalationRow.inspection_id.in_(inspection_ids)
+    )
     unfinished = (
         select(InspectionRow.inspection_id)
         .join(TriggerRow, TriggerRow.trigger_id == InspectionRow.trigger_id)
@@ -72,6 +76,7 @@ def find_needed(session: Session, inspection_ids: Sequence[str]) -> dict[str, st
     for reason, wanted in (
         ("its part still owes an inspection", unfinished),
         ("it is under review", under_review),
+        ("a cloud model is still to be asked about it", open_question),
         ("its evidence is pending", pending),
         ("a message about it is unsent", unsent),
     ):

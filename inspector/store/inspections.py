@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from inspector.errors import StoreError
@@ -135,6 +135,33 @@ def recent_inspections(
         )
     with db.read() as session:
         return load_stored(session, wanted.limit(limit))
+
+
+def chain_inspections(db: Database, station: str, after: int, limit: int) -> list[StoredInspection]:
+    """The inspections of a station behind a place in its chain, in the order of the chain."""
+    wanted = (
+        select(InspectionRow)
+        .where(InspectionRow.station == station, InspectionRow.chain_index > after)
+        .order_by(InspectionRow.chain_index)
+        .limit(limit)
+    )
+    with db.read() as session:
+        return load_stored(session, wanted)
+
+
+def count_inspections(
+    db: Database, since_utc_us: int | None = None, until_utc_us: int | None = None
+) -> dict[tuple[str, VerdictKind], int]:
+    """{(station, verdict): inspections} decided in [since, until)."""
+    wanted = select(InspectionRow.station, InspectionRow.verdict, func.count()).group_by(
+        InspectionRow.station, InspectionRow.verdict
+    )
+    if since_utc_us is not None:
+        wanted = wanted.where(InspectionRow.decided_utc_us >= since_utc_us)
+    if until_utc_us is not None:
+        wanted = wanted.where(InspectionRow.decided_utc_us < until_utc_us)
+    with db.read() as session:
+        return {(station, VerdictKind(verdict)): count for station, verdict, count in session.execute(wanted)}
 
 
 def count_verdicts(

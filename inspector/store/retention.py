@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, delete, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from inspector.store.chain_cut import cut_chain, find_needed
+from inspector.store.cloud_tables import CloudAuditRow
 from inspector.store.database import Database
 from inspector.store.frames import FrameFiles, PictureFile, delete_picture, picture_inspection_id
 from inspector.store.tables import (
@@ -65,10 +66,12 @@ def apply_retention(
     retention_days: float,
     retention_mb: float,
     now_us: int,
+    outgoing: FrameFiles | None = None,
     batch: int = 50,
 ) -> RetentionReport:
     """Remove inspections and pictures older than `retention_days`, then the oldest pictures beyond `retention_mb`
-    (10^6 bytes, both roots together). Sent messages go after a day, answered commands after a week.
+    (10^6 bytes, all roots together). `outgoing` holds what was sent to cloud models; its audit log stays.
+    Sent messages go after a day, answered commands after a week.
 
     Rows go `batch` at a time, since a commit of the line waits as long as one batch takes.
     May be killed and repeated at any moment. Raises the `StoreError`s of the database and the files.
@@ -79,7 +82,8 @@ def apply_retention(
         stations = session.scalars(select(StationRow.station)).all()
     for station in stations:
         _cut_station(db, station, older_than_us, now_us, batch, report)
-    _remove_pictures(db, frames, evidence, retention_mb * 1e6, older_than_us, now_us, report)
+    roots = [frames, evidence, *([outgoing] if outgoing is not None else [])]
+    _remove_pictures(db, roots, retention_mb * 1e6, older_than_us, now_us, report)
     report.removed_messages = _delete_old(
         db,
         OutboxRow.outbox_id,
@@ -117,8 +121,7 @@ def _cut_station(
 
 def _remove_pictures(
     db: Database,
-    frames: FrameFiles,
-    evidence: FrameFiles,
+    roots: Sequence[FrameFiles],
     limit_bytes: float,
     older_than_us: int,
     now_us: int,
@@ -134,7 +137,8 @@ def _remove_pictures(
         )
     orphans_before_us = min(now_us - ORPHAN_GRACE_US, oldest_open if oldest_open is not None else now_us)
     rules = _PictureRules(older_than_us, orphans_before_us, limit_bytes)
-    pictures = sorted([*frames.pictures(), *evidence.pictures()], key=lambda picture: picture.mtime_us)
+    found = [picture for root in roots for picture in root.pictures()]
+    pictures = sorted(found, key=lambda picture: picture.mtime_us)
     left_bytes = sum(picture.size_bytes for picture in pictures)
     for start in range(0, len(pictures), PICTURES_A_LOOK):
         chosen = _choose_pictures(db, pictures[start : start + PICTURES_A_LOOK], rules, left_bytes)
@@ -143,7 +147,7 @@ def _remove_pictures(
             report.freed_mb += picture.size_bytes / 1e6
             left_bytes -= picture.size_bytes
     report.picture_mb = left_bytes / 1e6
-    for root in (frames, evidence):
+    for root in roots:
         root.remove_empty_folders()
 
 
@@ -189,6 +193,7 @@ def _known_keys(session: Session, ids: Sequence[str]) -> tuple[dict[str, int], s
     for inspection_id, decided_utc_us, *found in session.execute(wanted):
         decided_us[inspection_id] = decided_utc_us
         keys.update(found)
+    keys.update(session.scalars(select(CloudAuditRow.payload_key).where(CloudAuditRow.inspection_id.in_(decided_us))))
     return decided_us, {key for key in keys if key is not None}
 
 

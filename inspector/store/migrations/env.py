@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from inspector.store import cloud_tables as cloud_tables
 from inspector.store.tables import Base
 
 context.configure(

@@ -1,0 +1,144 @@
+"""What a policy would have asked, cost and missed on recorded parts: pure, for a manager who chooses one.
+
+What is assumed, since a recording cannot know it: a REVIEW that nobody asks about goes to a person, who is right;
+an NG stays NG; what the cloud says of a REVIEW is followed, and an OK part that it calls defective is stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inspector.cloud.budget import IMAGE_TOKENS, cost_of_tokens
+from inspector.cloud.looks import Look, are_covered
+from inspector.cloud.policy import is_drawn
+from inspector.cloud.provider import MediaResolution
+from inspector.cloud_settings import ProviderBase
+from inspector.records import VerdictKind
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPart:
+    """One recorded inspection. `key` says which case it is: draws and answers follow from it.
+
+    `defective` is None where nobody knows. `looks` are those of all suspicious regions, `pictures` how many would
+    be sent, `part_bytes` and `context_bytes` what would leave: about this part, and the same for every part.
+    """
+
+    key: str
+    camera: str
+    recipe_name: str
+    verdict: VerdictKind
+    defective: bool | None
+    looks: tuple[Look, ...]
+    pictures: int
+    part_bytes: int
+    context_bytes: int
+    context_pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A way of asking that can be compared."""
+
+    name: str
+    everything: bool = False
+    audit_share: float = 0.0
+    reuse: bool = False
+    cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a question costs: `context_tokens` of text are the same for every part, `answer_tokens` come back."""
+
+    provider: ProviderBase
+    resolution: MediaResolution
+    context_tokens: int
+    text_tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOutcome:
+    """What a policy would have done. `missed` are the keys of defective parts that nobody would have stopped."""
+
+    policy: str
+    parts: int
+    calls: int
+    reused: int
+    size_bytes: int
+    money_micro: int
+    defective: int
+    missed: tuple[str, ...]
+
+
+def compare_policies(audit_share: float) -> tuple[Policy, ...]:
+    """Those that every comparison has, cheapest last but one."""
+    return (
+        Policy("everything", everything=True),
+        Policy("REVIEW", everything=False),
+        Policy("REVIEW + reuse + cache", reuse=True, cache=True),
+        Policy("REVIEW + audit", audit_share=audit_share),
+        Policy("REVIEW + audit + reuse + cache", audit_share=audit_share, reuse=True, cache=True),
+    )
+
+
+def simulate_policy(
+    parts: Sequence[RecordedPart], policy: Policy, prices: Prices, right_share: float = 1.0
+) -> PolicyOutcome:
+    """Run a policy over parts in their order; the cloud is right about `right_share` of the cases it is asked about."""
+    calls = reused = size_bytes = money = defective = 0
+    missed: list[str] = []
+    known: dict[tuple[str, str], list[tuple[tuple[Look, ...], bool]]] = {}
+    for part in parts:
+        defective += part.defective is True
+        says_defect: bool | None = None
+        if _is_asked(part, policy):
+            cases = known.setdefault((part.camera, part.recipe_name), [])
+            reusable = policy.reuse and part.verdict is VerdictKind.REVIEW
+            earlier = next((answer for looks, answer in reversed(cases) if are_covered(part.looks, looks)), None)
+            if reusable and earlier is not None:
+                reused += 1
+                says_defect = earlier
+            else:
+                calls += 1
+                size_bytes += part.part_bytes + (0 if policy.cache and calls > 1 else part.context_bytes)
+                money += _cost(part, prices, cached=policy.cache and calls > 1)
+                says_defect = _answer(part, right_share)
+                if reusable:
+                    cases.append((part.looks, says_defect))
+        if part.defective and _is_missed(part, says_defect):
+            missed.append(part.key)
+    return PolicyOutcome(policy.name, len(parts), calls, reused, size_bytes, money, defective, tuple(missed))
+
+
+def _is_asked(part: RecordedPart, policy: Policy) -> bool:
+    if part.verdict is VerdictKind.NOT_INSPECTED:
+        return False
+    if policy.everything or part.verdict is VerdictKind.REVIEW:
+        return True
+    return part.verdict is VerdictKind.OK and is_drawn(part.key, policy.audit_share)
+
+
+def _is_missed(part: RecordedPart, says_defect: bool | None) -> bool:
+    if part.verdict is VerdictKind.OK:
+        return says_defect is not True
+    return part.verdict is VerdictKind.REVIEW and says_defect is False
+
+
+def _answer(part: RecordedPart, right_share: float) -> bool:
+    """Right or wrong by a draw that is the same for the same case under every policy."""
+    digest = hashlib.sha256(f"answer/{part.key}".encode()).digest()
+    is_right = int.from_bytes(digest[:8], "big") < right_share * 2**64
+    return bool(part.defective) is is_right
+
+
+def _cost(part: RecordedPart, prices: Prices, *, cached: bool) -> int:
+    per_image = prices.provider.tokens_per_image or IMAGE_TOKENS[prices.resolution]
+    context = prices.context_tokens + part.context_pictures * per_image
+    fresh = prices.text_tokens + part.pictures * per_image
+    if cached:
+        return cost_of_tokens(prices.provider, fresh, context, prices.answer_tokens)
+    return cost_of_tokens(prices.provider, fresh + context, 0, prices.answer_tokens)

@@ -1,0 +1,54 @@
+"""What questions are made from: stored frames, and of each recipe whether it may leave and its golden image."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspector.config import PlantConfig
+from inspector.detector.recipe_store import RecipeStore
+from inspector.errors import StoreError
+from inspector.images import decode_image
+from inspector.records import BgrImage, RecipeRef
+from inspector.store.frames import FrameFiles
+from inspector.store.stored import StoredInspection
+
+CACHED_RECIPES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFacts:
+    """The little of a recipe that a question needs."""
+
+    confidential: bool
+    golden: BgrImage
+
+
+class QuestionMaterial:
+    """Reads frames and recipes of one data directory. Belongs to one thread."""
+
+    def __init__(self, config: PlantConfig, data_dir: Path) -> None:
+        self._config = config
+        self._frames = FrameFiles(data_dir / "frames")
+        self._recipes = RecipeStore(data_dir)
+        self._facts: OrderedDict[RecipeRef, RecipeFacts] = OrderedDict()
+
+    def read_frame(self, inspection: StoredInspection) -> BgrImage:
+        """The pixels of the very frame that was inspected; `StoreError` or `ImageError` when there are none."""
+        if inspection.frame_key is None:
+            raise StoreError("the frame was not kept")
+        station = self._config.stations().get(inspection.station)
+        cameras = station.cameras if station is not None else ()
+        bits = next((camera.bit_depth for camera in cameras if camera.id == inspection.camera), 16)
+        return decode_image(self._frames.read(inspection.frame_key), bit_depth=bits)
+
+    def read_recipe(self, ref: RecipeRef) -> RecipeFacts:
+        """Raises `RecipeError` when the version cannot be read, or is not the one that inspected."""
+        if ref not in self._facts:
+            recipe = self._recipes.load(ref, require_released=False)
+            self._facts[ref] = RecipeFacts(recipe.manifest.confidential, recipe.golden)
+            while len(self._facts) > CACHED_RECIPES:
+                self._facts.popitem(last=False)
+        self._facts.move_to_end(ref)
+        return self._facts[ref]

@@ -1,0 +1,232 @@
+"""From committed inspections to questions in the queue: the policy, near-duplicates, one transaction a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import structlog
+from sqlalchemy.orm import Session
+
+from inspector.cloud.looks import Look, are_covered, pack_looks, take_look, unpack_looks
+from inspector.cloud.policy import Case, EscalationReason, Judgement, find_reason, judge_case
+from inspector.cloud.question import make_escalation_id
+from inspector.cloud_settings import StationCloudConfig
+from inspector.config import PlantConfig
+from inspector.errors import DiskFullError, InspectorError, RecipeError
+from inspector.records import BoxPx
+from inspector.store.database import Database
+from inspector.store.escalations import (
+    ANSWERED,
+    OPEN_STATES,
+    QUEUED,
+    REUSED,
+    WAITING,
+    NewEscalation,
+    list_originals,
+    load_escalation,
+    move_cursor,
+    next_inspections,
+    open_cursor,
+    queue_escalation,
+)
+from inspector.store.reviews import load_opinion, make_opinion_id
+from inspector.store.steady_clock import ClockReader, advance_clock
+from inspector.store.stored import StoredInspection
+from pipelines.escalation_frames import QuestionMaterial
+from pipelines.escalation_record import Recorder, answer_of
+from pipelines.inspect_frame import BETWEEN_THRESHOLDS
+
+BATCH = 20
+DAY_US = 86_400_000_000
+BROKEN_PICTURE = (cv2.error, ArithmeticError, ValueError, IndexError)
+"""What a stage of ours raises on a picture it cannot work with; a process that died of it would die of it again."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCase:
+    """A question whose answer near-duplicates reuse."""
+
+    escalation_id: str
+    camera: str
+    recipe_name: str
+    queued_utc_us: int
+    looks: tuple[Look, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedQuestion:
+    """An inspection that the policy wants to ask about, and how it looks; no looks: nothing is reused."""
+
+    inspection: StoredInspection
+    reason: EscalationReason
+    looks: tuple[Look, ...]
+
+    @property
+    def recipe_name(self) -> str:
+        return self.inspection.recipe.name if self.inspection.recipe is not None else ""
+
+
+class StationPlanner:
+    """Looks at every committed inspection of one station once. Belongs to one thread."""
+
+    def __init__(
+        self,
+        config: PlantConfig,
+        station: str,
+        rules: StationCloudConfig,
+        db: Database,
+        data_dir: Path,
+        clocks: ClockReader,
+    ) -> None:
+        self._station = station
+        self._rules = rules
+        self._db = db
+        self._clocks = clocks
+        self._material = QuestionMaterial(config, data_dir)
+        self._recorder = Recorder(config.mqtt.topic_root, rules)
+        now_us = clocks().wall_us
+        open_cursor(db, station, now_us - int(rules.deadline_s * 1e6))
+        since_us = now_us - int(rules.reuse_days * DAY_US)
+        self._known = [
+            KnownCase(item.escalation_id, item.camera, item.recipe_name, item.queued_utc_us, unpack_looks(item.looks))
+            for item in list_originals(db, station, since_us)
+        ]
+        self.hindrances: Counter[str] = Counter()
+        """Why parts that the policy would ask about were not asked about, since the start."""
+
+    def plan_once(self) -> bool:
+        """Look at the next inspections; False when there are none."""
+        inspections = next_inspections(self._db, self._station, BATCH)
+        if not inspections:
+            return False
+        planned = [question for item in inspections if (question := self._plan(item)) is not None]
+        reading = self._clocks()
+        with self._db.write() as session:
+            steady_us = advance_clock(session, reading)
+            for question in planned:
+                self._queue(session, question, steady_us, reading.wall_us)
+            move_cursor(session, self._station, inspections[-1].chain_index)
+        self._db.checkpoint_if_due()
+        return True
+
+    def _plan(self, inspection: StoredInspection) -> PlannedQuestion | None:
+        """What the policy says about one inspection; only what it wants to ask about costs more than a look."""
+        case = describe_case(inspection)
+        if find_reason(case, self._rules) is None:
+            return None
+        try:
+            judgement = judge_case(self._with_recipe(case, inspection), self._rules)
+            if judgement.reason is None:
+                self._note_hindrance(inspection, judgement.hindrance or "not asked")
+                return None
+            looks = self._take_looks(inspection, judgement)
+        except DiskFullError:
+            raise
+        except InspectorError as error:
+            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
+            return None
+        except BROKEN_PICTURE as error:
+            log.exception("escalation_broke", inspection_id=inspection.inspection_id)
+            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
+            return None
+        return PlannedQuestion(inspection, judgement.reason, looks)
+
+    def _with_recipe(self, case: Case, inspection: StoredInspection) -> Case:
+        if inspection.recipe is None:
+            raise RecipeError("it was inspected under no recipe")
+        return replace(case, confidential=self._material.read_recipe(inspection.recipe).confidential)
+
+    def _take_looks(self, inspection: StoredInspection, judgement: Judgement) -> tuple[Look, ...]:
+        """Of all suspicious regions, also those that are not shown; of the whole frame where there are none."""
+        if judgement.reason is EscalationReason.AUDIT or self._rules.reuse_days == 0:
+            return ()
+        pixels = self._material.read_frame(inspection)
+        whole: BoxPx = (0, 0, pixels.shape[1], pixels.shape[0])
+        boxes = [detection.box_xyxy_px for detection in inspection.detections] or [whole]
+        return tuple(take_look(pixels, box) for box in boxes)
+
+    def _queue(self, session: Session, question: PlannedQuestion, steady_us: int, now_us: int) -> None:
+        inspection = question.inspection
+        known = self._known_like(question, now_us)
+        new = NewEscalation(
+            escalation_id=make_escalation_id(inspection.inspection_id),
+            inspection_id=inspection.inspection_id,
+            station=self._station,
+            camera=inspection.camera,
+            recipe_name=question.recipe_name,
+            reason=question.reason.value,
+            looks=pack_looks(question.looks),
+            waited_us=now_us - inspection.decided_utc_us,
+        )
+        if question.reason is EscalationReason.NEW_LOOKING:
+            seen = [look for case in known for look in case.looks]
+            if are_covered(question.looks, seen):
+                return
+        else:
+            for case in known:
+                if are_covered(question.looks, case.looks) and self._reuse(session, new, case, steady_us, now_us):
+                    return
+        if queue_escalation(session, new, QUEUED, steady_us, now_us):
+            session.flush()
+            if question.looks:
+                self._known.insert(0, KnownCase(new.escalation_id, new.camera, new.recipe_name, now_us, question.looks))
+            log.info("escalation_queued", escalation_id=new.escalation_id, reason=new.reason)
+
+    def _known_like(self, question: PlannedQuestion, now_us: int) -> list[KnownCase]:
+        """Cases of the same camera and recipe, newest first, that are young enough."""
+        since_us = now_us - int(self._rules.reuse_days * DAY_US)
+        return [
+            case
+            for case in self._known
+            if case.camera == question.inspection.camera
+            and case.recipe_name == question.recipe_name
+            and case.queued_utc_us >= since_us
+        ]
+
+    def _reuse(self, session: Session, new: NewEscalation, case: KnownCase, steady_us: int, now_us: int) -> bool:
+        """Answer a near-duplicate by an earlier case, or let it wait for that; False when that case is no good."""
+        original = load_escalation(session, case.escalation_id)
+        behind = replace(new, same_as=case.escalation_id)
+        if original is not None and original.state in OPEN_STATES:
+            queue_escalation(session, behind, WAITING, steady_us, now_us)
+            return True
+        opinion = load_opinion(session, make_opinion_id(case.escalation_id))
+        if original is None or original.state != ANSWERED or opinion is None:
+            self._known.remove(case)
+            return False
+        if queue_escalation(session, behind, REUSED, steady_us, now_us):
+            session.flush()
+            escalation = load_escalation(session, new.escalation_id)
+            if escalation is not None:
+                self._recorder.record(
+                    session,
+                    escalation,
+                    answer_of(opinion),
+                    same_as=case.escalation_id,
+                    steady_us=steady_us,
+                    now_us=now_us,
+                )
+        return True
+
+    def _note_hindrance(self, inspection: StoredInspection, why: str) -> None:
+        self.hindrances[why.split(":", 1)[0]] += 1
+        log.info("escalation_hindered", inspection_id=inspection.inspection_id, reason=why)
+
+
+def describe_case(inspection: StoredInspection) -> Case:
+    """What the policy looks at; whether the recipe is confidential is found out only when that matters."""
+    return Case(
+        inspection_id=inspection.inspection_id,
+        camera=inspection.camera,
+        purpose=inspection.trigger.purpose,
+        verdict=inspection.kind,
+        odd=any(reason != BETWEEN_THRESHOLDS for reason in inspection.verdict.reasons),
+        detections=inspection.detections,
+        frame_kept=inspection.frame_key is not None,
+        confidential=False,
+    )
