@@ -90,7 +90,6 @@ class PartSettings(_Section):
     heads: tuple[HeadName, ...] = ("energy", "contrast")
     screen: LevelSettings
     contrast: LevelSettings
-    wide_contrast: LevelSettings
     close: LevelSettings | None
     regions: RegionsSettings | None = None
 

@@ -13,24 +13,13 @@ import numpy as np
 from inspector.detector.calibration import score_unit
 from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
 from inspector.detector.features import FeatureBank
-from inspector.detector.part_model import (
-    HeadName,
-    Mask,
-    MomentSums,
-    PartLevel,
-    PartStatistics,
-    PositionModel,
-    in_units,
-    smooth,
-)
+from inspector.detector.part_model import HeadName, Mask, MomentSums, PartLevel, PartStatistics, PositionModel, smooth
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
 
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CONTRAST_SMOOTH_CELLS = 7
-WIDE_SMOOTH_CELLS = 17
-"""A missing limb or a worn flank is a little odd everywhere and nowhere very."""
 
 
 class Head(Protocol):
@@ -77,13 +66,16 @@ class EnergyHead:
 
     name: HeadName = "energy"
 
-    def __init__(self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask) -> None:
+    def __init__(
+        self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask, smooth_cells: int
+    ) -> None:
+        self._smooth_cells = smooth_cells
         self._bank = bank
         self._comparison = PositionDistance(TOLERANCE_CELLS)
         self._sums = _add_up(features, part)
         maps = [self._distance(image.astype(np.float32), self._sums.without(i)) for i, image in enumerate(features)]
         statistics = self._sums.moments.statistics(self._sums.usual)
-        self.level, self.held_out = _in_units(statistics, SCREEN_SMOOTH_CELLS, maps, judged)
+        self.level, self.held_out = _in_units(statistics, smooth_cells, maps, judged)
 
     def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
         """See `Head.score_window`."""
@@ -91,32 +83,32 @@ class EnergyHead:
         return distance / np.float32(self.level.unit)
 
     def _distance(self, features: Cells, others: PartStatistics) -> Cells:
-        return smooth(PositionModel(others, self._comparison).distance(features, 0, 0), SCREEN_SMOOTH_CELLS)
+        return smooth(PositionModel(others, self._comparison).distance(features, 0, 0), self._smooth_cells)
 
 
 class ContrastHead:
-    """Largest deviation of the contrast bank, smoothed a little for small marks and widely for large ones."""
+    """Largest deviation of the contrast bank."""
 
     name: HeadName = "contrast"
 
-    def __init__(self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask) -> None:
+    def __init__(
+        self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask, smooth_cells: int
+    ) -> None:
+        self._smooth_cells = smooth_cells
         self._bank = bank
         self._largest = LargestDeviation()
         self._sums = _add_up(features, part)
-        raw = [self._deviation(image.astype(np.float32), self._sums.without(i)) for i, image in enumerate(features)]
+        maps = [self._deviation(image.astype(np.float32), self._sums.without(i)) for i, image in enumerate(features)]
         statistics = self._sums.moments.statistics(self._sums.usual)
-        near, wide = ([smooth(image, cells) for image in raw] for cells in (CONTRAST_SMOOTH_CELLS, WIDE_SMOOTH_CELLS))
-        self.level, held_out = _in_units(statistics, CONTRAST_SMOOTH_CELLS, near, judged)
-        self.wide_level, wide_held_out = _in_units(statistics, WIDE_SMOOTH_CELLS, wide, judged)
-        self.held_out = [np.maximum(image, other) for image, other in zip(held_out, wide_held_out, strict=True)]
+        self.level, self.held_out = _in_units(statistics, smooth_cells, maps, judged)
 
     def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
         """See `Head.score_window`."""
         deviation = self._deviation(self._bank.compute(padded), self._sums.without(index, window))
-        return np.maximum(in_units(deviation, self.level), in_units(deviation, self.wide_level))
+        return deviation / np.float32(self.level.unit)
 
     def _deviation(self, features: Cells, others: PartStatistics) -> Cells:
-        return self._largest.compute(features, others.mean, others.inverse_sd)
+        return smooth(self._largest.compute(features, others.mean, others.inverse_sd), self._smooth_cells)
 
 
 def combine(heads: list[Head]) -> list[Cells]:

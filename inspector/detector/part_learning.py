@@ -18,6 +18,8 @@ from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whi
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
 from inspector.detector.part_heads import (
+    CONTRAST_SMOOTH_CELLS,
+    SCREEN_SMOOTH_CELLS,
     TOLERANCE_CELLS,
     ContrastHead,
     EnergyHead,
@@ -134,9 +136,9 @@ def learn_part(
     features, whitening = _whitened_features(pictures, part, progress)
     graph, contrast_graph = build_part_bank(whitening), build_contrast_bank()
     bank, contrast_bank = FeatureBank(graph), FeatureBank(contrast_graph)
-    energy = EnergyHead(bank, features, judged, part)
+    energy = EnergyHead(bank, features, judged, part, SCREEN_SMOOTH_CELLS)
     contrasts = [_halve(contrast_bank.compute(image)) for image in pictures]
-    contrast = ContrastHead(contrast_bank, contrasts, judged, part)
+    contrast = ContrastHead(contrast_bank, contrasts, judged, part, CONTRAST_SMOOTH_CELLS)
     heads: list[Head] = [energy, contrast]
     choice = choose_heads(heads, pictures, judged, false_alarm_target, progress)
     held_out = combine([head for head in heads if head.name in choice.heads])
@@ -162,7 +164,6 @@ def learn_part(
         heads=choice.heads,
         screen=energy.level,
         contrast=contrast.level,
-        wide_contrast=contrast.wide_level,
         close=close,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         experience=learn_experience([look_at(small) for small in halved]),

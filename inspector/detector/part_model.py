@@ -60,11 +60,6 @@ def smooth(distance: Cells, cells: int) -> Cells:
     return np.asarray(cv2.blur(distance, (cells, cells), borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
-def in_units(distance: Cells, level: PartLevel) -> Cells:
-    """A map of distances, smoothed, in units of its level."""
-    return smooth(distance, level.smooth_cells) / np.float32(level.unit)
-
-
 class MomentSums:
     """Running sums over good images, from which the statistics without any of them follow in closed form."""
 

@@ -19,7 +19,7 @@ from inspector.detector.defect_size import measure_size_px
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
 from inspector.detector.judged_regions import JudgedRegions
-from inspector.detector.part_model import HeadName, Mask, PartLevel, PositionModel, in_units
+from inspector.detector.part_model import HeadName, Mask, PartLevel, PositionModel, smooth
 from inspector.detector.regions import find_detections, map_box, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
@@ -66,7 +66,6 @@ class PartModel:
     heads: tuple[HeadName, ...]
     screen: PartLevel
     contrast: PartLevel
-    wide_contrast: PartLevel
     close: PartLevel | None
     confidence_limit: float
     experience: Experience
@@ -126,12 +125,13 @@ class PartScorer:
         found = []
         if "energy" in model.heads:
             distance = self._screen.distance(self._bank.compute(laid), 0, 0)
-            found.append(in_units(distance, model.screen))
+            found.append(_in_units(distance, model.screen))
         if "contrast" in model.heads:
-            statistics = model.contrast.statistics
-            deviation = self._largest.compute(self._contrast_bank.compute(laid), statistics.mean, statistics.inverse_sd)
-            found += [in_units(deviation, model.contrast), in_units(deviation, model.wide_contrast)]
+            found.append(_in_units(self._deviation(self._contrast_bank.compute(laid), model.contrast), model.contrast))
         return np.where(judged, np.maximum.reduce(found), np.float32(0.0))
+
+    def _deviation(self, features: Cells, level: PartLevel) -> Cells:
+        return self._largest.compute(features, level.statistics.mean, level.statistics.inverse_sd)
 
     def look_at_tile(self, frame: RegisteredFrame, tile: Tile) -> Cells:
         """(tile.rows * ratio, tile.columns * ratio) scores of a tile of the window in full resolution."""
@@ -140,7 +140,7 @@ class PartScorer:
             raise ValueError("the model has one scale: its screen is full resolution")
         features = close_features(self._bank, frame, model.window, tile, model.ratio)
         distance = self._close.distance(features, tile.row * model.ratio, tile.column * model.ratio)
-        return in_units(distance, model.close)
+        return np.asarray(smooth(distance, model.close.smooth_cells) / np.float32(model.close.unit), np.float32)
 
     def _look_closer(self, frame: RegisteredFrame, judged: Mask, scores: Cells) -> Cells:
         looked = scores.copy()
@@ -189,6 +189,10 @@ class PartScorer:
         if box is None or self._golden is None:
             return None
         return measure_size_px(frame.pixels, self._golden, frame.registration.matrix, box)
+
+
+def _in_units(distance: Cells, level: PartLevel) -> Cells:
+    return smooth(distance, level.smooth_cells) / np.float32(level.unit)
 
 
 def check_frame_size(pixels: BgrImage, frame_size: tuple[int, int]) -> None:

@@ -143,7 +143,6 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         screen=_level_settings(model.screen),
         heads=model.heads,
         contrast=_level_settings(model.contrast),
-        wide_contrast=_level_settings(model.wide_contrast),
         close=_level_settings(model.close) if model.close else None,
         regions=_pack_regions(model.regions) if model.regions else None,
     )
@@ -214,7 +213,6 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             screen=_level(settings.screen, arrays, "screen"),
             heads=settings.heads,
             contrast=_level(settings.contrast, arrays, "contrast"),
-            wide_contrast=_level(settings.wide_contrast, arrays, "contrast"),
             close=_level(settings.close, arrays, "close") if settings.close else None,
             confidence_limit=settings.confidence_limit,
             experience=Experience(settings.experience.level, settings.experience.sharpness),
