@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from inspector import __version__
-from inspector.clock import to_utc_us
 from inspector.config import config_schema, describe_resolved, load_config, resolve_data_dir
 from inspector.errors import InspectorError
+from pipelines.cloud_commands import cloud_app
+from pipelines.command_options import (
+    ConfigArgument,
+    DataDirOption,
+    JsonOption,
+    NameArgument,
+    answer,
+    parse_time,
+    show_values,
+)
 from pipelines.logs import configure_logging
 
 EXIT_ERROR = 1
@@ -32,16 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-cloud_app = typer.Typer(help="Second opinions of cloud models: what left, what it cost, what it would cost.")
 app.add_typer(cloud_app, name="cloud", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs go to stderr.")]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Recipes and database; default $INSPECTOR_DATA_DIR or ./inspector-data."),
-]
-ConfigArgument = Annotated[Path, typer.Argument(help="YAML of a station or plant.", show_default=False)]
-NameArgument = Annotated[str, typer.Argument(help="Recipe: NAME (latest released) or NAME@3.", show_default=False)]
 
 
 def main() -> None:
@@ -54,14 +51,6 @@ def main() -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]", end=": ")
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_ERROR)
-
-
-def answer(as_json: bool, value: dict[str, Any], show: Callable[[Console], None]) -> None:
-    """Write the JSON object, or let `show` write for a person."""
-    if as_json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    else:
-        show(Console(highlight=False))
 
 
 @app.callback()
@@ -152,7 +141,7 @@ def fit(
         release=release,
         confidential=confidential,
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command()
@@ -178,7 +167,7 @@ def calibrate(
     report = calibrate_recipe(
         name, resolve_data_dir(data_dir), good_dir=good, false_alarm_target=target, release=release
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command("name")
@@ -204,7 +193,7 @@ def name_recipe(
     report = name_defects(
         name, resolve_data_dir(data_dir), examples_dir=examples, reviews=reviews, release=release
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command()
@@ -232,7 +221,7 @@ def evaluate(
     from pipelines.evaluate_template import evaluate_any
 
     report = evaluate_any(name, data, resolve_data_dir(data_dir)).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"{name} on {data}", report))
+    answer(as_json, report, lambda console: show_values(console, f"{name} on {data}", report))
 
 
 @app.command()
@@ -291,7 +280,7 @@ def repair(
     from pipelines.repair import repair_image
 
     report = repair_image(name, image, mask, method, out, resolve_data_dir(data_dir)).to_json()
-    answer(as_json, report, lambda console: _show_values(console, str(out), report))
+    answer(as_json, report, lambda console: show_values(console, str(out), report))
 
 
 @app.command()
@@ -321,9 +310,9 @@ def report(
     from pipelines.report import write_report
 
     summary = write_report(
-        load_config(config), resolve_data_dir(data_dir), out, _parse_time(since), _parse_time(until)
+        load_config(config), resolve_data_dir(data_dir), out, parse_time(since), parse_time(until)
     ).to_json()
-    answer(as_json, summary, lambda console: _show_values(console, str(out), summary))
+    answer(as_json, summary, lambda console: show_values(console, str(out), summary))
 
 
 @app.command()
@@ -355,79 +344,7 @@ def review(
         defect_name=defect_name,
         topic_root=topic_root,
     ).to_json()
-    answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
-
-
-@cloud_app.command("audit")
-def cloud_audit(
-    station: Annotated[str | None, typer.Option("--station", help="Only what this station sent: SITE/LINE/ID.")] = None,
-    last: Annotated[int, typer.Option("--last", min=0, max=100_000, help="Rows to list, the newest.")] = 20,
-    export: Annotated[
-        Path | None, typer.Option("--export", help="New folder for every row, every question and every picture.")
-    ] = None,
-    data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Verify the log of what left the plant, list it, export it."""
-    from pipelines.cloud_audit import audit_cloud
-
-    value = audit_cloud(resolve_data_dir(data_dir), station=station, last=last, export=export).to_json()
-    entries = value["entries"]
-
-    def show(console: Console) -> None:
-        table = Table("row", "sent", "station", "why", "to", "pictures", "bytes", "SHA-256")
-        for entry in entries:
-            columns = ("position", "recorded_utc", "station", "reason", "destination", "images", "payload_bytes")
-            table.add_row(*(str(entry[name]) for name in columns), entry["payload_sha256"][:16])
-        console.print(table)
-        _show_values(console, "log of what left", {name: item for name, item in value.items() if name != "entries"})
-
-    answer(as_json, value, show)
-
-
-@cloud_app.command("report")
-def cloud_report(
-    config: ConfigArgument,
-    since: Annotated[str | None, typer.Option("--from", help="RFC 3339 time.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 time.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="HTML page with the pictures that were sent.")] = None,
-    data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What the edge handled, where the cloud agrees, and what it cost."""
-    from pipelines.cloud_report import report_cloud
-
-    value = report_cloud(
-        load_config(config), resolve_data_dir(data_dir), since=_parse_time(since), until=_parse_time(until), out=out
-    ).to_json()
-    answer(as_json, value, lambda console: _show_values(console, "cloud", value))
-
-
-@cloud_app.command("simulate")
-def cloud_simulate(
-    config: ConfigArgument,
-    inspections: Annotated[
-        Path, typer.Option("--inspections", help="Data directory, or inspector.db, of recorded parts.")
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """What each policy would have asked, cost and missed on recorded inspections."""
-    from pipelines.cloud_simulate import simulate_recorded
-
-    value = simulate_recorded(load_config(config), inspections).to_json()
-
-    def show(console: Console) -> None:
-        for cloud in value["clouds"]:
-            heads = ("policy", "questions", "reused", "bytes", value["currency"], "missed")
-            table = Table(*heads, title=f"Cloud: {cloud['cloud']}", title_justify="left")
-            for item in cloud["policies"]:
-                names = ("policy", "calls", "reused", "bytes", "money", "missed")
-                table.add_row(*(_plain(item[name]) for name in names))
-            console.print(table)
-        for sentence in value["assumptions"]:
-            console.print(sentence)
-
-    answer(as_json, value, show)
+    answer(as_json, value, lambda console: show_values(console, inspection_id, value))
 
 
 @app.command()
@@ -445,7 +362,7 @@ def bench(
 
     width, height = _parse_size(size)
     value = run_bench(width, height, seconds, detections, data_dir).to_json()
-    answer(as_json, value, lambda console: _show_values(console, "bench", value))
+    answer(as_json, value, lambda console: show_values(console, "bench", value))
 
 
 @app.command()
@@ -468,39 +385,11 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _parse_time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        to_utc_us(moment)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not an RFC 3339 time with a zone: {error}") from error
-    return moment
-
-
 def _parse_size(text: str) -> tuple[int, int]:
     width, separator, height = text.partition("x")
     if not separator or not width.isdigit() or not height.isdigit() or not min(int(width), int(height)) >= 256:
         raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT with at least 256 pixels each")
     return int(width), int(height)
-
-
-def _show_values(console: Console, title: str, values: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    for key, value in values.items():
-        table.add_row(key.replace("_", " "), _plain(value))
-    console.print(table)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return os.linesep.join(f"{key}: {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return os.linesep.join(_plain(item) for item in value)
-    return "–" if value is None else str(value)
 
 
 if __name__ == "__main__":
