@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +18,7 @@ from inspector import __version__
 from inspector.clock import to_utc_us
 from inspector.config import config_schema, describe_resolved, load_config, resolve_data_dir
 from inspector.errors import InspectorError
+from pipelines.command_output import answer, plain, show_values
 from pipelines.logs import configure_logging
 
 EXIT_ERROR = 1
@@ -54,14 +53,6 @@ def main() -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]", end=": ")
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_ERROR)
-
-
-def answer(as_json: bool, value: dict[str, Any], show: Callable[[Console], None]) -> None:
-    """Write the JSON object, or let `show` write for a person."""
-    if as_json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    else:
-        show(Console(highlight=False))
 
 
 @app.callback()
@@ -152,7 +143,7 @@ def fit(
         release=release,
         confidential=confidential,
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command()
@@ -178,7 +169,7 @@ def calibrate(
     report = calibrate_recipe(
         name, resolve_data_dir(data_dir), good_dir=good, false_alarm_target=target, release=release
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command("name")
@@ -204,7 +195,7 @@ def name_recipe(
     report = name_defects(
         name, resolve_data_dir(data_dir), examples_dir=examples, reviews=reviews, release=release
     ).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"recipe {report['recipe']}", report))
+    answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 
 
 @app.command()
@@ -232,7 +223,7 @@ def evaluate(
     from pipelines.evaluate_template import evaluate_any
 
     report = evaluate_any(name, data, resolve_data_dir(data_dir)).to_json()
-    answer(as_json, report, lambda console: _show_values(console, f"{name} on {data}", report))
+    answer(as_json, report, lambda console: show_values(console, f"{name} on {data}", report))
 
 
 @app.command()
@@ -291,7 +282,7 @@ def repair(
     from pipelines.repair import repair_image
 
     report = repair_image(name, image, mask, method, out, resolve_data_dir(data_dir)).to_json()
-    answer(as_json, report, lambda console: _show_values(console, str(out), report))
+    answer(as_json, report, lambda console: show_values(console, str(out), report))
 
 
 @app.command()
@@ -323,7 +314,7 @@ def report(
     summary = write_report(
         load_config(config), resolve_data_dir(data_dir), out, _parse_time(since), _parse_time(until)
     ).to_json()
-    answer(as_json, summary, lambda console: _show_values(console, str(out), summary))
+    answer(as_json, summary, lambda console: show_values(console, str(out), summary))
 
 
 @app.command()
@@ -355,7 +346,7 @@ def review(
         defect_name=defect_name,
         topic_root=topic_root,
     ).to_json()
-    answer(as_json, value, lambda console: _show_values(console, inspection_id, value))
+    answer(as_json, value, lambda console: show_values(console, inspection_id, value))
 
 
 @cloud_app.command("audit")
@@ -380,7 +371,7 @@ def cloud_audit(
             columns = ("position", "recorded_utc", "station", "reason", "destination", "images", "payload_bytes")
             table.add_row(*(str(entry[name]) for name in columns), entry["payload_sha256"][:16])
         console.print(table)
-        _show_values(console, "log of what left", {name: item for name, item in value.items() if name != "entries"})
+        show_values(console, "log of what left", {name: item for name, item in value.items() if name != "entries"})
 
     answer(as_json, value, show)
 
@@ -400,7 +391,7 @@ def cloud_report(
     value = report_cloud(
         load_config(config), resolve_data_dir(data_dir), since=_parse_time(since), until=_parse_time(until), out=out
     ).to_json()
-    answer(as_json, value, lambda console: _show_values(console, "cloud", value))
+    answer(as_json, value, lambda console: show_values(console, "cloud", value))
 
 
 @cloud_app.command("simulate")
@@ -422,7 +413,7 @@ def cloud_simulate(
             table = Table(*heads, title=f"Cloud: {cloud['cloud']}", title_justify="left")
             for item in cloud["policies"]:
                 names = ("policy", "calls", "reused", "bytes", "money", "missed")
-                table.add_row(*(_plain(item[name]) for name in names))
+                table.add_row(*(plain(item[name]) for name in names))
             console.print(table)
         for sentence in value["assumptions"]:
             console.print(sentence)
@@ -445,19 +436,22 @@ def bench(
 
     width, height = _parse_size(size)
     value = run_bench(width, height, seconds, detections, data_dir).to_json()
-    answer(as_json, value, lambda console: _show_values(console, "bench", value))
+    answer(as_json, value, lambda console: show_values(console, "bench", value))
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the pictures.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option("--parts", min=60, max=10_000, help="Parts to inspect.")] = 60,
+    cloud: Annotated[
+        bool, typer.Option("--cloud", help="Ask for second opinions, too: a simulated oracle on this machine.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The whole line on this machine: camera, detector, database, MQTT, evidence, report."""
     from pipelines.demo import run_demo
 
-    outcome = run_demo(out, parts, quiet=as_json)
+    outcome = run_demo(out, parts, quiet=as_json, cloud=cloud)
     answer(as_json, outcome.to_json(), outcome.show)
 
 
@@ -484,23 +478,6 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not separator or not width.isdigit() or not height.isdigit() or not min(int(width), int(height)) >= 256:
         raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT with at least 256 pixels each")
     return int(width), int(height)
-
-
-def _show_values(console: Console, title: str, values: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    for key, value in values.items():
-        table.add_row(key.replace("_", " "), _plain(value))
-    console.print(table)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return os.linesep.join(f"{key}: {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return os.linesep.join(_plain(item) for item in value)
-    return "–" if value is None else str(value)
 
 
 if __name__ == "__main__":
