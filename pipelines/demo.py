@@ -239,9 +239,10 @@ def _run_line(
     cable.plug()
     command = [sys.executable, "-m", "pipelines.command_line", "run", str(config_path), "--data-dir", str(out / "data")]
     inspecting = progress.add_task("inspecting parts", total=parts)
-    environment = os.environ | ({SECRET_ENV: oracle.secret} if oracle is not None else {})
+    if oracle is not None:
+        os.environ[SECRET_ENV] = oracle.secret  # the service inherits it
     with (out / "service.log").open("wb") as output:
-        service = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
+        service = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:
             _follow(service, subscriber, parts // 2, progress, inspecting)
             before = len(subscriber.inspections)
