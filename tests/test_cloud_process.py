@@ -69,7 +69,7 @@ def test_the_openai_sdk_in_the_cloud_process(tmp_path: Path) -> None:
         with rig.db.write() as session:
             session.execute(update(InspectionRow).values(decided_utc_us=time.time_ns() // 1000))
         command = [sys.executable, "-m", "pipelines.child_process", "cloud", config, rig.data_dir, str(os.getpid())]
-        process = subprocess.Popen(command, env=os.environ | {KEY_ENV: API_KEY})
+        process = subprocess.Popen([*map(str, command)], env=os.environ | {KEY_ENV: API_KEY})
         try:
             deadline = time.monotonic() + DONE_S
             while rig.states() != {"answered": 2, "reused": 1} and time.monotonic() < deadline:
