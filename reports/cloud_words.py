@@ -6,14 +6,12 @@ from inspector.store.reviews import Opinion
 from reports.formats import clean_name, clean_text
 
 LONGEST_TEXT = 600
-NAME_LENGTH = 40
 VERDICT_WORDS = {"good": "good", "defect": "a defect", "unsure": "cannot tell"}
 
 
 def brief_opinion(opinion: Opinion) -> str:
-    """`a defect, dent (model)`: for a picture, without the stranger's sentence."""
-    who = clean_text(str(opinion.details.get("model") or "unknown model"), NAME_LENGTH)
-    return f"{_said(opinion)} ({who})"
+    """`cloud: a defect, dent`: for a picture, where there is room for a few words."""
+    return f"cloud: {_said(opinion)}"
 
 
 def opinion_words(opinion: Opinion) -> str:

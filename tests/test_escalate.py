@@ -125,6 +125,19 @@ def test_with_send_none_there_is_nothing_to_run(tmp_path: Path) -> None:
         assert ("cloud" in kinds) is expected and bool(asking_stations(plant)) is expected
 
 
+def test_a_finite_run_waits_for_answers(data_dir: Path, tmp_path: Path) -> None:
+    """The supervisor sees parts that nobody looked at and questions that are open, and none where nothing is asked."""
+    with open_rig(data_dir) as rig:
+        asking, silent = (
+            Supervisor(plant, tmp_path / "c.yaml", data_dir) for plant in (rig.config, cloud_plant({"send": "none"}))
+        )
+        rig.inspect(1)
+        assert asking._is_asking(rig.db) and not silent._is_asking(rig.db)
+        assert rig.planner.plan_once() and asking._is_asking(rig.db)
+        rig.run()
+        assert not asking._is_asking(rig.db)
+
+
 def test_a_confidential_recipe_never_escalates(taught: Path, data_dir: Path) -> None:
     """Nothing is queued, nothing asked, nothing written out; and why is counted."""
     fit_recipe(RECIPE, taught / "good", data_dir, confidential=True)

@@ -292,7 +292,7 @@ def test_an_opinion_that_came_first_stands_in_the_picture(db: Database, recipe: 
         assert insert_opinion(session, opinion_id, answered, verdict="defect", details=details, now_us=NOW_US)
         session.flush()
         opinion = load_opinion(session, opinion_id)
-    assert opinion is not None and brief_opinion(opinion) == "a defect, dent (tester-1)"
+    assert opinion is not None and brief_opinion(opinion) == "cloud: a defect, dent"
     assert lane.work_once()
     changed = np.abs(read_visual(db, answered).astype(int) - before.astype(int)).max(axis=2) > 60
     assert changed[: changed.shape[0] // 4].sum() > 400

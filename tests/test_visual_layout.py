@@ -207,8 +207,8 @@ def test_long_ids_are_shortened_in_the_middle(fonts: FontSet) -> None:
 
 def test_an_opinion_is_named_as_one(fonts: FontSet) -> None:
     """It has a line of its own in the header; without one there is no such line."""
-    texts = [text.text for text in plan_visual(replace(FACTS, opinion="good (m-1)"), (1280, 720), None, fonts).texts]
-    assert {"Opinion", "good (m-1)"} <= set(texts)
+    texts = [text.text for text in plan_visual(replace(FACTS, opinion="cloud: good"), (1280, 720), None, fonts).texts]
+    assert {"Opinion", "cloud: good"} <= set(texts)
     assert "Opinion" not in [text.text for text in plan_visual(FACTS, (1280, 720), None, fonts).texts]
 
 
