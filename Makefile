@@ -10,6 +10,7 @@ PARTS ?= 1150
 SECONDS ?= 60
 SEED ?=
 DATA ?=
+CLOUD ?=
 OUT ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
@@ -31,8 +32,8 @@ venv: .venv/.package-installed ## create .venv and install the built package int
 debian-packages:
 	@tools/install_debian_packages.sh
 
-demo: venv ## the whole line on this machine, ends with demo-out/report.html
-	$(BIN)/inspector demo
+demo: venv ## CLOUD=1: the whole line on this machine, ends with demo-out/report.html
+	$(BIN)/inspector demo $(if $(CLOUD),--cloud)
 
 # The safe path keeps the checkout out of sys.path: what is tested is the package built from it.
 test: venv debian-packages lint ## lint, then every test

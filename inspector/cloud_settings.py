@@ -210,6 +210,12 @@ class StationCloudConfig(Settings):
     reuse_days: float = Field(
         default=30.0, ge=0, le=365, description="Near-duplicates of a case reuse its answer this long; 0: never."
     )
+    reuse_good_after: int = Field(
+        default=2,
+        ge=1,
+        le=10,
+        description="`good` is reused after so many answers on near-duplicates agree; `defect` after one.",
+    )
     margin: float = Field(
         default=0.5, ge=0, le=4, description="Surroundings of a region that leave with it, as a share of its size."
     )

@@ -80,9 +80,10 @@ def report_cloud(
     since: datetime | None = None,
     until: datetime | None = None,
     out: Path | None = None,
+    note: str | None = None,
     clock: UtcClock = utc_now_us,
 ) -> CloudSummary:
-    """Figures of a period, and with `out` a self-contained page with the pictures that were sent.
+    """Figures of a period, and with `out` a self-contained page with the pictures that were sent, `note` at its top.
 
     Raises `StoreError` without a database.
     """
@@ -113,6 +114,7 @@ def report_cloud(
             problems=count_problems(db),
             disagreements=pictures.show(against) if out is not None else (),
             agreements=pictures.show(others) if out is not None else (),
+            note=note,
         )
     finally:
         db.close()

@@ -103,7 +103,7 @@ def compare(
         text_tokens=len(question.text.encode()) // BYTES_A_TOKEN,
         answer_tokens=ANSWER_TOKENS,
     )
-    policies = compare_policies(rules.audit_share)
+    policies = compare_policies(rules.audit_share, rules.reuse_good_after)
     return SimulationReport(
         inspections=len(parts),
         known=sum(part.defective is not None for part in parts),

@@ -369,12 +369,15 @@ def bench(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the pictures.")] = Path("demo-out"),
     parts: Annotated[int, typer.Option("--parts", min=60, max=10_000, help="Parts to inspect.")] = 60,
+    cloud: Annotated[
+        bool, typer.Option("--cloud", help="Ask for second opinions, too: a simulated oracle on this machine.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The whole line on this machine: camera, detector, database, MQTT, evidence, report."""
     from pipelines.demo import run_demo
 
-    outcome = run_demo(out, parts, quiet=as_json)
+    outcome = run_demo(out, parts, quiet=as_json, cloud=cloud)
     answer(as_json, outcome.to_json(), outcome.show)
 
 

@@ -2,17 +2,20 @@
 
 A simulated 4K line makes good and bad parts; `inspector run` inspects them; a subscriber listens over MQTT;
 in the middle the network cable to the broker is pulled for a few seconds. At the end the three ledgers are
-compared (what the line made, what the database holds, what the subscriber received) and a report is written.
+compared (what the line made, what the database holds, what the subscriber received) and a report is written. With
+`--cloud` the station asks for second opinions, and the audit log of what left is verified.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from inspector.scenes.renderer import write_good_images
 from inspector.store.database import Database
 from inspector.store.inspections import VerdictCounts, count_verdicts, recent_inspections
 from inspector.store.stored import StoredInspection
+from pipelines.demo_cloud import SECRET_ENV, CloudOutcome, DemoOracle, cloud_section, settle_cloud, station_rules
 from pipelines.demo_network import Cable, Subscriber, demo_broker
 from pipelines.fit import fit_recipe
 from pipelines.report import write_report
@@ -74,9 +78,14 @@ class DemoOutcome:
     size: str
     broker: str
     report: str
+    cloud: CloudOutcome | None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; `cloud` only where it was asked."""
+        values = asdict(self)
+        if self.cloud is None:
+            del values["cloud"]
+        return values
 
     def show(self, console: Console) -> None:
         """The table at the end of the demo."""
@@ -98,13 +107,16 @@ class DemoOutcome:
                 f"{self.sent_while_reconnecting} verdicts waited in the database; {self.lost} lost, "
                 f"{self.repeated} repeated",
             ),
+            *(self.cloud.rows() if self.cloud is not None else ()),
             ("report", self.report),
         ):
             table.add_row(name, value)
         console.print(table)
 
 
-def run_demo(out: Path, parts: int, *, quiet: bool, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)) -> DemoOutcome:
+def run_demo(
+    out: Path, parts: int, *, quiet: bool, cloud: bool = False, size: tuple[int, int] = (WIDTH_PX, HEIGHT_PX)
+) -> DemoOutcome:
     """Run the demo into the folder `out`; raises `InspectorError` when the line falls silent or a count is off."""
     started = time.monotonic()
     out = out.resolve()
@@ -112,13 +124,15 @@ def run_demo(out: Path, parts: int, *, quiet: bool, size: tuple[int, int] = (WID
     with (
         demo_broker(out) as (broker, broker_port),
         Subscriber(broker_port, f"inspector/v1/{STATION}") as subscriber,
+        DemoOracle(out / "data") if cloud else nullcontext() as oracle,
         _progress(quiet) as progress,
     ):
         fit_s = _teach(out, size, progress)
         cable = Cable(broker_port)
-        config_path = _write_config(out, cable.port, parts, size)
-        waited = _run_line(out, config_path, cable, subscriber, parts, progress)
+        config_path = _write_config(out, cable.port, parts, size, oracle)
+        waited = _run_line(out, config_path, cable, subscriber, parts, progress, oracle)
     config = load_config(config_path)
+    asked = settle_cloud(config, out / "data", out / "cloud.html") if cloud else None
     summary = write_report(config, out / "data", out / "report.html", None, None)
     db = Database.open(out / "data")
     try:
@@ -132,6 +146,7 @@ def run_demo(out: Path, parts: int, *, quiet: bool, size: tuple[int, int] = (WID
             broker=broker,
             report=str(summary.path),
             waited=waited,
+            cloud=asked,
         )
     finally:
         db.close()
@@ -174,7 +189,7 @@ def _teach(out: Path, size: tuple[int, int], progress: Progress) -> float:
     return time.monotonic() - started
 
 
-def _write_config(out: Path, port: int, parts: int, size: tuple[int, int]) -> Path:
+def _write_config(out: Path, port: int, parts: int, size: tuple[int, int], oracle: DemoOracle | None) -> Path:
     camera = {
         "id": "top",
         "kind": "simulated",
@@ -189,7 +204,7 @@ def _write_config(out: Path, port: int, parts: int, size: tuple[int, int]) -> Pa
         "mm_per_px": round(PART_SCALE_MM / size[0], 6),
         "calibration_id": "simulated",
     }
-    station = {
+    station: dict[str, Any] = {
         "id": "final",
         "name": "Final inspection",
         "recipe": RECIPE,
@@ -197,24 +212,35 @@ def _write_config(out: Path, port: int, parts: int, size: tuple[int, int]) -> Pa
         "deadline_ms": 2000,
         "cameras": [camera],
     }
-    config = {
+    config: dict[str, Any] = {
         "site": {"id": "demo", "name": "Demo plant"},
         "lines": [{"id": "line1", "name": "Line 1", "stations": [station]}],
         "mqtt": {"port": port, "backoff_max_s": 1, "historical_after_s": 2},
         "http": {"port": None},
     }
+    if oracle is not None:
+        station["cloud"] = station_rules(size)
+        config["cloud"] = cloud_section(oracle.url)
     path = out / "demo.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
 
 def _run_line(
-    out: Path, config_path: Path, cable: Cable, subscriber: Subscriber, parts: int, progress: Progress
+    out: Path,
+    config_path: Path,
+    cable: Cable,
+    subscriber: Subscriber,
+    parts: int,
+    progress: Progress,
+    oracle: DemoOracle | None,
 ) -> int:
     """Run the service until the line has made its parts; pull the cable in the middle. How many verdicts waited."""
     cable.plug()
     command = [sys.executable, "-m", "pipelines.command_line", "run", str(config_path), "--data-dir", str(out / "data")]
     inspecting = progress.add_task("inspecting parts", total=parts)
+    if oracle is not None:
+        os.environ[SECRET_ENV] = oracle.secret  # the service inherits it
     with (out / "service.log").open("wb") as output:
         service = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:
@@ -277,6 +303,7 @@ def _settle_accounts(
     broker: str,
     report: str,
     waited: int,
+    cloud: CloudOutcome | None,
 ) -> DemoOutcome:
     defective = [part for part in made if _kinds(part)]
     good = [part for part in made if not _kinds(part)]
@@ -305,6 +332,7 @@ def _settle_accounts(
         size=size,
         broker=broker,
         report=report,
+        cloud=cloud,
     )
 
 

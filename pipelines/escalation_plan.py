@@ -10,7 +10,7 @@ import cv2
 import structlog
 from sqlalchemy.orm import Session
 
-from inspector.cloud.looks import Look, are_covered, pack_looks, take_look, unpack_looks
+from inspector.cloud.looks import Look, are_covered, are_near_duplicates, pack_looks, take_look, unpack_looks
 from inspector.cloud.policy import Case, EscalationReason, Judgement, find_reason, judge_case
 from inspector.cloud.question import make_escalation_id
 from inspector.cloud_settings import StationCloudConfig
@@ -25,18 +25,19 @@ from inspector.store.escalations import (
     REUSED,
     WAITING,
     NewEscalation,
-    list_originals,
+    list_original_ids,
     load_escalation,
+    load_escalations,
     move_cursor,
     next_inspections,
     open_cursor,
     queue_escalation,
 )
-from inspector.store.reviews import load_opinion, make_opinion_id
+from inspector.store.reviews import Opinion, load_opinion, make_opinion_id
 from inspector.store.steady_clock import ClockReader, advance_clock
 from inspector.store.stored import StoredInspection
 from pipelines.escalation_frames import QuestionMaterial
-from pipelines.escalation_record import Recorder, answer_of
+from pipelines.escalation_record import GOOD, Recorder, answer_of
 from pipelines.inspect_frame import BETWEEN_THRESHOLDS
 
 BATCH = 20
@@ -91,11 +92,8 @@ class StationPlanner:
         self._recorder = Recorder(config.mqtt.topic_root, rules)
         now_us = clocks().wall_us
         open_cursor(db, station, now_us - int(rules.deadline_s * 1e6))
-        since_us = now_us - int(rules.reuse_days * DAY_US)
-        self._known = [
-            KnownCase(item.escalation_id, item.camera, item.recipe_name, item.queued_utc_us, unpack_looks(item.looks))
-            for item in list_originals(db, station, since_us)
-        ]
+        self._known: list[KnownCase] = []
+        """Newest first."""
         self.hindrances: Counter[str] = Counter()
         """Why parts that the policy would ask about were not asked about, since the start."""
 
@@ -106,6 +104,8 @@ class StationPlanner:
             return False
         planned = [question for item in inspections if (question := self._plan(item)) is not None]
         reading = self._clocks()
+        if planned:
+            self._refresh_known(reading.wall_us)
         with self._db.write() as session:
             steady_us = advance_clock(session, reading)
             for question in planned:
@@ -167,15 +167,23 @@ class StationPlanner:
             seen = [look for case in known for look in case.looks]
             if are_covered(question.looks, seen):
                 return
-        else:
-            for case in known:
-                if are_covered(question.looks, case.looks) and self._reuse(session, new, case, steady_us, now_us):
-                    return
+        elif self._settle(session, new, question.looks, known, steady_us, now_us):
+            return
         if queue_escalation(session, new, QUEUED, steady_us, now_us):
             session.flush()
             if question.looks:
                 self._known.insert(0, KnownCase(new.escalation_id, new.camera, new.recipe_name, now_us, question.looks))
             log.info("escalation_queued", escalation_id=new.escalation_id, reason=new.reason)
+
+    def _refresh_known(self, now_us: int) -> None:
+        """A near-duplicate that waited for an answer may have been asked itself since; others failed."""
+        ids = list_original_ids(self._db, self._station, now_us - int(self._rules.reuse_days * DAY_US))
+        known = {case.escalation_id: case for case in self._known}
+        for item in load_escalations(self._db, [one for one in ids if one not in known]):
+            known[item.escalation_id] = KnownCase(
+                item.escalation_id, item.camera, item.recipe_name, item.queued_utc_us, unpack_looks(item.looks)
+            )
+        self._known = [known[one] for one in ids if one in known]
 
     def _known_like(self, question: PlannedQuestion, now_us: int) -> list[KnownCase]:
         """Cases of the same camera and recipe, newest first, that are young enough."""
@@ -188,30 +196,52 @@ class StationPlanner:
             and case.queued_utc_us >= since_us
         ]
 
-    def _reuse(self, session: Session, new: NewEscalation, case: KnownCase, steady_us: int, now_us: int) -> bool:
-        """Answer a near-duplicate by an earlier case, or let it wait for that; False when that case is no good."""
-        original = load_escalation(session, case.escalation_id)
-        behind = replace(new, same_as=case.escalation_id)
-        if original is not None and original.state in OPEN_STATES:
-            queue_escalation(session, behind, WAITING, steady_us, now_us)
-            return True
-        opinion = load_opinion(session, make_opinion_id(case.escalation_id))
-        if original is None or original.state != ANSWERED or opinion is None:
-            self._known.remove(case)
-            return False
-        if queue_escalation(session, behind, REUSED, steady_us, now_us):
-            session.flush()
-            escalation = load_escalation(session, new.escalation_id)
-            if escalation is not None:
-                self._recorder.record(
-                    session,
-                    escalation,
-                    answer_of(opinion),
-                    same_as=case.escalation_id,
-                    steady_us=steady_us,
-                    now_us=now_us,
-                )
-        return True
+    def _settle(
+        self,
+        session: Session,
+        new: NewEscalation,
+        looks: tuple[Look, ...],
+        known: list[KnownCase],
+        steady_us: int,
+        now_us: int,
+    ) -> bool:
+        """Answer a near-duplicate by earlier cases, or let it wait for one; False when it has to be asked itself.
+
+        Newest first: a case still open is waited for, `good` counts once enough of them agree, all else at once.
+        """
+        good = 0
+        for case in known:
+            if not are_near_duplicates(looks, case.looks):
+                continue
+            original = load_escalation(session, case.escalation_id)
+            behind = replace(new, same_as=case.escalation_id)
+            if original is not None and original.state in OPEN_STATES:
+                queue_escalation(session, behind, WAITING, steady_us, now_us)
+                return True
+            opinion = load_opinion(session, make_opinion_id(case.escalation_id))
+            if original is None or original.state != ANSWERED or opinion is None:
+                self._known.remove(case)
+                continue
+            good += opinion.verdict == GOOD
+            if opinion.verdict != GOOD or good >= self._rules.reuse_good_after:
+                self._reuse(session, behind, opinion, steady_us, now_us)
+                return True
+        return False
+
+    def _reuse(self, session: Session, behind: NewEscalation, opinion: Opinion, steady_us: int, now_us: int) -> None:
+        if not queue_escalation(session, behind, REUSED, steady_us, now_us):
+            return
+        session.flush()
+        escalation = load_escalation(session, behind.escalation_id)
+        if escalation is not None:
+            self._recorder.record(
+                session,
+                escalation,
+                answer_of(opinion),
+                same_as=behind.same_as,
+                steady_us=steady_us,
+                now_us=now_us,
+            )
 
     def _note_hindrance(self, inspection: StoredInspection, why: str) -> None:
         self.hindrances[why.split(":", 1)[0]] += 1

@@ -24,6 +24,7 @@ from inspector.store.reviews import (
 from inspector.store.stored import StoredInspection, load_stored
 from inspector.store.tables import InspectionRow
 
+GOOD = "good"
 LONGEST_TEXT = 600
 
 

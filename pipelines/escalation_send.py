@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import structlog
 
 from inspector.cloud.budget import bound_charge, cost_of_reply, refuse_charge
 from inspector.cloud.instruction import QuestionSubject
+from inspector.cloud.looks import are_near_duplicates, unpack_looks
 from inspector.cloud.policy import boxes_of, judge_case
 from inspector.cloud.provider import Provider, ProviderError, ProviderRefusedError, Question, Reply
 from inspector.cloud.question import compose_question, write_question
@@ -38,6 +40,7 @@ from inspector.store.escalations import (
     REUSED,
     Escalation,
     close_escalation,
+    list_answered_like,
     list_waiting,
     mark_sending,
     next_due,
@@ -48,8 +51,8 @@ from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.steady_clock import ClockReader, advance_clock, peek_clock
 from inspector.store.stored import StoredInspection
 from pipelines.escalation_frames import QuestionMaterial
-from pipelines.escalation_plan import BROKEN_PICTURE, describe_case
-from pipelines.escalation_record import GivenAnswer, Recorder, plain_text
+from pipelines.escalation_plan import BROKEN_PICTURE, DAY_US, describe_case
+from pipelines.escalation_record import GOOD, GivenAnswer, Recorder, plain_text
 
 REOPEN_S = 30.0
 BUDGET_LOOK_S = 5.0
@@ -321,16 +324,33 @@ class QuestionSender:
         )
         reading = self._clocks()
         own_id = escalation.escalation_id
+        speaks = given.verdict != GOOD or self._is_confirmed(escalation, rules, reading.wall_us)
         with self._db.write() as session:
             steady_us, now_us = advance_clock(session, reading), reading.wall_us
             settle(session, own_id, escalation.attempts + 1, cost)
             close_escalation(session, own_id, ANSWERED, now_us)
             recorder.record(session, escalation, answer, same_as=None, steady_us=steady_us, now_us=now_us)
+            if not speaks:
+                promote_waiting(session, own_id, steady_us)
             for behind in list_waiting(session, own_id):
                 close_escalation(session, behind.escalation_id, REUSED, now_us)
                 recorder.record(session, behind, reused, same_as=own_id, steady_us=steady_us, now_us=now_us)
         self._db.checkpoint_if_due()
         log.info("escalation_answered", escalation_id=own_id, verdict=given.verdict, seconds=round(seconds, 3))
+
+    def _is_confirmed(self, escalation: Escalation, rules: StationCloudConfig, now_us: int) -> bool:
+        """Whether this `good` and earlier ones on near-duplicates are enough to speak for those that wait."""
+        needed = rules.reuse_good_after - 1
+        if needed == 0:
+            return True
+        own = unpack_looks(escalation.looks)
+        since_us = now_us - int(rules.reuse_days * DAY_US)
+        with self._db.read() as session:
+            if not list_waiting(session, escalation.escalation_id):
+                return False
+            earlier = list_answered_like(session, escalation, since_us, GOOD)
+        alike = (item for item in earlier if are_near_duplicates(own, unpack_looks(item.looks)))
+        return sum(1 for _ in islice(alike, needed)) == needed
 
     def _record_failure(
         self, escalation: Escalation, prepared: PreparedQuestion, seat: ProviderSeat, error: ProviderError

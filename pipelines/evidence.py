@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,7 @@ import structlog
 from numpy.typing import NDArray
 
 from inspector.clock import UtcClock, utc_now_us
+from inspector.cloud.question import make_escalation_id
 from inspector.config import PlantConfig
 from inspector.detector.part_scorer import check_frame_size, register_frame
 from inspector.detector.recipe import Recipe, unpack_part
@@ -39,7 +40,9 @@ from inspector.store.evidence import MAX_ATTEMPTS, EvidenceTask, fail_evidence, 
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.outbox import insert_messages
 from inspector.store.processes import beat
+from inspector.store.reviews import load_opinion, make_opinion_id
 from inspector.store.stored import StoredInspection
+from reports.cloud_words import brief_opinion
 from reports.text_fonts import FontSet
 from reports.visual import describe_origin, encode_visual, paint_visual
 from reports.visual_facts import VisualFacts, VisualRegion, format_name
@@ -289,7 +292,14 @@ class EvidenceLane:
         last = task.attempts >= MAX_ATTEMPTS - 1
         good_part = None if last or inspection.recipe is None else self._read_good_part(inspection.recipe)
         facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
+        facts = replace(facts, opinion=self._read_opinion(inspection.inspection_id))
         return explain_part(pixels, good_part, facts, inspection.detections, self._fonts)
+
+    def _read_opinion(self, inspection_id: str) -> str | None:
+        """What the cloud has said by now; nothing waits for it."""
+        with self._db.read() as session:
+            opinion = load_opinion(session, make_opinion_id(make_escalation_id(inspection_id)))
+        return brief_opinion(opinion) if opinion is not None else None
 
     def _bit_depth(self, inspection: StoredInspection) -> int:
         station = self._config.stations().get(inspection.station)

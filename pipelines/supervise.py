@@ -23,6 +23,7 @@ from inspector.clock import utc_now_us
 from inspector.config import PlantConfig
 from inspector.errors import StoreError
 from inspector.store.database import Database, lock_data_dir
+from inspector.store.escalations import count_open, next_inspections
 from inspector.store.evidence import count_pending
 from inspector.store.outbox import count_unsent
 from inspector.store.processes import beat
@@ -34,6 +35,8 @@ HEALTHY_AFTER_S = 30.0
 DEGRADED_AFTER = 5
 STOP_GRACE_S = {"station": 15.0, "evidence": 5.0, "cloud": 5.0, "delivery": 10.0}
 DRAIN_S = 120.0
+ASK_DRAIN_S = 10.0
+"""A finite run waits for the cloud, too, but not long: it may be away, and its questions keep."""
 WATCH_S = 0.1
 BEAT_S = 1.0
 
@@ -67,7 +70,8 @@ class Supervisor:
         self.children = [Child("delivery", ["delivery", *common], "delivery")]
         if config.evidence.enabled:
             self.children.append(Child("evidence", ["evidence", *common], "evidence"))
-        if any(station.cloud.send != "none" for station in config.stations().values()):
+        self._asking = [name for name, station in config.stations().items() if station.cloud.send != "none"]
+        if self._asking:
             self.children.append(Child("cloud", ["cloud", *common], "cloud"))
         self.children += [
             Child("station", ["station", *common, station], f"station:{station}") for station in config.stations()
@@ -85,6 +89,8 @@ class Supervisor:
                     # A finite run ends when everything it owes is done, not when the last part was inspected.
                     drained = time.monotonic() + DRAIN_S
                     self._watch(db, stop, lambda: not self._is_owing(db) or time.monotonic() > drained)
+                    asked_out = time.monotonic() + ASK_DRAIN_S
+                    self._watch(db, stop, lambda: not self._is_asking(db) or time.monotonic() > asked_out)
                     self._stop_in_order()
             finally:
                 self._kill_all()
@@ -109,6 +115,10 @@ class Supervisor:
 
     def _is_owing(self, db: Database) -> bool:
         return count_unsent(db) > 0 or (self._config.evidence.enabled and count_pending(db) > 0)
+
+    def _is_asking(self, db: Database) -> bool:
+        unseen = any(next_inspections(db, station, 1) for station in self._asking)
+        return unseen or (bool(self._asking) and count_open(db) > 0)
 
     def _start(self, child: Child, now: float) -> None:
         child.process = subprocess.Popen(

@@ -59,6 +59,8 @@ class CloudReport:
     problems: dict[str, int]
     disagreements: tuple[CloudCase, ...]
     agreements: tuple[CloudCase, ...]
+    note: str | None = None
+    """What a reader has to know about the answers before anything else."""
 
 
 def render_cloud_page(report: CloudReport) -> str:

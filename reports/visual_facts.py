@@ -70,6 +70,8 @@ class VisualFacts:
     frame_sha256: str | None = None
     software_version: str = ""
     max_regions: int = 4
+    opinion: str | None = None
+    """What a cloud model said, where it had answered before the picture was painted."""
 
     def shown_regions(self) -> tuple[VisualRegion, ...]:
         """The regions that get a number and are shown enlarged."""

@@ -80,7 +80,9 @@ def _plan_facts(builder: PlanBuilder, facts: VisualFacts, box: BoxPx) -> None:
         ("station", "Station", facts.station),
         ("time", "Time", format_time(facts.decided_utc_us, facts.timezone)),
     )
-    right = (("lot", "Lot", facts.lot or "-"), ("attempt", "Attempt", attempt), ("camera", "Camera", facts.camera))
+    right = [("lot", "Lot", facts.lot or "-"), ("attempt", "Attempt", attempt), ("camera", "Camera", facts.camera)]
+    if facts.opinion is not None:
+        right.append(("opinion", "Opinion", facts.opinion))
     gap = builder.px(PAD)
     middle = box[0] + round((box[2] - box[0]) * 0.57)
     for column, x0, x1 in ((left, box[0], middle - gap), (right, middle, box[2])):

@@ -223,10 +223,13 @@ def test_a_reused_wrong_answer_is_counted() -> None:
     parts = [part(str(number), REVIEW, True, number) for number in range(3)]
     assert simulate_policy(parts, BOTH, PRICE, right_share=0.0).missed == ("0", "1", "2")
     mixed = [part("good", REVIEW, False), replace(part("bad", REVIEW, True), looks=part("x", REVIEW, True).looks)]
-    assert simulate_policy(mixed, BOTH, PRICE).missed == ("bad",) and simulate_policy(mixed, ALONE, PRICE).missed == ()
+    first = replace(BOTH, reuse_good_after=1)
+    assert simulate_policy(mixed, first, PRICE).missed == ("bad",) and simulate_policy(mixed, ALONE, PRICE).missed == ()
+    assert simulate_policy(mixed, BOTH, PRICE).missed == ()
+    assert simulate_policy([replace(mixed[0], key="other"), *mixed], BOTH, PRICE).missed == ("bad",)
 
 
 def test_every_comparison_has_the_four_policies() -> None:
     """Everything, REVIEW, with audit, and with everything that saves."""
-    names = [policy.name for policy in compare_policies(0.01)]
+    names = [policy.name for policy in compare_policies(0.01, 2)]
     assert {"everything", "REVIEW", "REVIEW + audit", "REVIEW + audit + reuse + cache"} <= set(names)

@@ -301,7 +301,7 @@ def test_answers_of_failed_questions_are_not_reused(db: Database) -> None:
     with db.write() as session:
         queue.close_escalation(session, names[1], queue.FAILED, NOON_US)
         queue.close_escalation(session, names[2], queue.ANSWERED, NOON_US)
-    found = [item.escalation_id for item in queue.list_originals(db, STATION, NOON_US + 1)]
+    found = queue.list_original_ids(db, STATION, NOON_US + 1)
     assert found == [names[3], names[2]]
 
 

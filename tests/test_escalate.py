@@ -125,6 +125,19 @@ def test_with_send_none_there_is_nothing_to_run(tmp_path: Path) -> None:
         assert ("cloud" in kinds) is expected and bool(asking_stations(plant)) is expected
 
 
+def test_a_finite_run_waits_for_answers(data_dir: Path, tmp_path: Path) -> None:
+    """The supervisor sees parts that nobody looked at and questions that are open, and none where nothing is asked."""
+    with open_rig(data_dir) as rig:
+        asking, silent = (
+            Supervisor(plant, tmp_path / "c.yaml", data_dir) for plant in (rig.config, cloud_plant({"send": "none"}))
+        )
+        rig.inspect(1)
+        assert asking._is_asking(rig.db) and not silent._is_asking(rig.db)
+        assert rig.planner.plan_once() and asking._is_asking(rig.db)
+        rig.run()
+        assert not asking._is_asking(rig.db)
+
+
 def test_a_confidential_recipe_never_escalates(taught: Path, data_dir: Path) -> None:
     """Nothing is queued, nothing asked, nothing written out; and why is counted."""
     fit_recipe(RECIPE, taught / "good", data_dir, confidential=True)
@@ -290,11 +303,70 @@ def test_reuse_ends(data_dir: Path) -> None:
 
 def test_a_duplicate_of_a_failed_question_is_asked(data_dir: Path) -> None:
     """When the first of several is refused for good, the next is asked, and the rest reuse its answer."""
-    with open_rig(data_dir, say=say_in_turn(AnswerInvalidError("not JSON"), GOOD)) as rig:
+    with open_rig(data_dir, say=say_in_turn(AnswerInvalidError("not JSON"), DEFECT)) as rig:
         for number in range(3):
             rig.inspect(number)
         assert rig.run() == 2 and rig.states() == {"answered": 1, "failed": 1, "reused": 1}
         assert len(rig.opinions()) == 2
+
+
+def test_good_is_reused_once_two_agree(data_dir: Path) -> None:
+    """Of five alike two are asked, whether they come at once or one by one; later ones and later processes ask none."""
+    with open_rig(data_dir) as rig:
+        for number in range(5):
+            rig.inspect(number)
+        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 3}
+        rig.restart()
+        rig.inspect(9)
+        assert rig.run() == 0
+        there = (90, 110, 110, 130)
+        asked = []
+        for number in range(10, 14):
+            rig.inspect(number, pixels=blot(number, 100, 120), boxes=(there,))
+            asked.append(rig.run())
+        assert asked == [1, 1, 0, 0]
+        assert {opinion.verdict for opinion in rig.opinions()} == {"good"} and len(rig.opinions()) == 10
+
+
+def test_one_wrong_good_is_not_reused(data_dir: Path) -> None:
+    """The second of the same kind is asked, too; when it is called defective, so are the others."""
+    with open_rig(data_dir, say=say_in_turn(GOOD, DEFECT)) as rig:
+        for number in range(4):
+            rig.inspect(number)
+        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 2}
+        assert sorted(opinion.verdict for opinion in rig.opinions()) == ["defect"] * 3 + ["good"]
+
+
+@pytest.mark.parametrize(("needed", "asked"), [(1, 1), (3, 3)])
+def test_how_many_have_to_agree_is_a_setting(data_dir: Path, needed: int, asked: int) -> None:
+    """One is enough where the plant says so; three are asked where it wants three."""
+    with open_rig(data_dir, {"reuse_good_after": needed}) as rig:
+        for number in range(5):
+            rig.inspect(number)
+        assert rig.run() == asked and rig.states() == {"answered": asked, "reused": 5 - asked}
+
+
+def test_one_that_is_asked_in_their_stead_is_waited_for(data_dir: Path) -> None:
+    """After the first good answer the next of those that waited is asked; one that comes then waits for it."""
+    with open_rig(data_dir) as rig:
+        for number in range(3):
+            rig.inspect(number)
+        while rig.planner.plan_once():
+            pass
+        assert rig.sender.send_once() and rig.states() == {"answered": 1, "queued": 1, "waiting": 1}
+        rig.inspect(3)
+        assert rig.planner.plan_once() and rig.states() == {"answered": 1, "queued": 1, "waiting": 2}
+        assert rig.run() == 1 and rig.states() == {"answered": 2, "reused": 2}
+
+
+def test_an_answer_about_two_regions_says_nothing_about_one(data_dir: Path) -> None:
+    """The defect may have been the other region: a part with one of the two is asked about."""
+    here, there = (183, 108, 207, 132), (90, 110, 110, 130)
+    with open_rig(data_dir, say=lambda question: DEFECT) as rig:
+        rig.inspect(1, boxes=(here, there))
+        assert rig.run() == 1
+        rig.inspect(2, boxes=(here,))
+        assert rig.run() == 1
 
 
 # --- dispositions -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspector.cloud.question import make_escalation_id
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import RecipeMismatchError
@@ -32,11 +33,13 @@ from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.inspections import commit_inspection, load_inspection
 from inspector.store.outbox import next_messages
 from inspector.store.processes import list_processes
+from inspector.store.reviews import insert_opinion, load_opinion, make_opinion_id
 from inspector.store.stations import ensure_station
 from inspector.store.stored import StoredEvidence
 from inspector.store.triggers import accept_trigger
 from pipelines.evidence import EvidenceLane, make_evidence, run_evidence
 from pipelines.inspect_frame import decide_verdict
+from reports.cloud_words import brief_opinion
 from tests.small_line import RECIPE, STATION, draw_part, folder_camera, small_plant, teach
 from tests.store_samples import small_file_system
 
@@ -272,3 +275,30 @@ def test_the_process_works_off_what_is_owed_and_says_how_it_is(db: Database, rec
     assert states == [("evidence", "online")]
     assert [(row.process, row.state) for row in list_processes(db)] == [("evidence", "offline")]
     assert not worker.is_alive()
+
+
+def test_an_opinion_that_came_first_stands_in_the_picture(db: Database, recipe: Recipe, lane: EvidenceLane) -> None:
+    """The same part is painted with a line more when the cloud has answered by then, and the rest stays."""
+    pixels = draw_part(3, defect=True)
+    inspection = inspect(db, recipe, pixels)
+    part = owe(db, inspection)
+    assert lane.work_once()
+    before = read_visual(db, part)
+    other = replace(inspect(db, recipe, pixels), verdict=inspection.verdict)
+    answered = owe(db, other)
+    with db.write() as session:
+        details = {"model": "tester-1", "defect_name": "dent"}
+        opinion_id = make_opinion_id(make_escalation_id(answered))
+        assert insert_opinion(session, opinion_id, answered, verdict="defect", details=details, now_us=NOW_US)
+        session.flush()
+        opinion = load_opinion(session, opinion_id)
+    assert opinion is not None and brief_opinion(opinion) == "cloud: a defect, dent"
+    assert lane.work_once()
+    changed = np.abs(read_visual(db, answered).astype(int) - before.astype(int)).max(axis=2) > 60
+    assert changed[: changed.shape[0] // 4].sum() > 400
+
+
+def read_visual(db: Database, inspection_id: str) -> BgrImage:
+    key = read_evidence(db, inspection_id).visual_key
+    assert key is not None
+    return decode_image(FrameFiles(db.data_dir / "evidence").read(key))

@@ -152,6 +152,7 @@ def any_facts(draw: st.DrawFn) -> tuple[VisualFacts, tuple[int, int]]:
         regions=tuple(regions),
         max_regions=draw(st.integers(1, 12)),
         part_id=draw(st.none() | NAMES),
+        opinion=draw(st.none() | NAMES),
         lot=draw(st.none() | NAMES),
         station=draw(st.sampled_from(["a/b/c", "/".join(["x" * 32] * 3)])),
         camera="c" * draw(st.integers(1, 32)),
@@ -202,6 +203,13 @@ def test_long_ids_are_shortened_in_the_middle(fonts: FontSet) -> None:
     assert shown.startswith("BEGIN-0")
     assert shown.endswith("0-FINISH")
     assert "…" in shown
+
+
+def test_an_opinion_is_named_as_one(fonts: FontSet) -> None:
+    """It has a line of its own in the header; without one there is no such line."""
+    texts = [text.text for text in plan_visual(replace(FACTS, opinion="cloud: good"), (1280, 720), None, fonts).texts]
+    assert {"Opinion", "cloud: good"} <= set(texts)
+    assert "Opinion" not in [text.text for text in plan_visual(FACTS, (1280, 720), None, fonts).texts]
 
 
 def test_regions_beyond_the_limit_are_outlined_and_announced(fonts: FontSet) -> None:

@@ -71,6 +71,14 @@ def are_covered(asked: Sequence[Look], known: Sequence[Look]) -> bool:
     return bool(asked) and all(any(are_alike(look, other) for other in known) for look in asked)
 
 
+def are_near_duplicates(one: Sequence[Look], other: Sequence[Look]) -> bool:
+    """Whether each look of the one is alike to one of the other, and the other way round.
+
+    Both ways, since an answer may be about any of the regions that were shown.
+    """
+    return are_covered(one, other) and are_covered(other, one)
+
+
 def pack_looks(looks: Sequence[Look]) -> bytes:
     """For the database."""
     return b"".join(_BOX.pack(*look.box_xyxy_px) + look.cells.tobytes() for look in looks)

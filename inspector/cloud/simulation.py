@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inspector.cloud.budget import IMAGE_TOKENS, cost_of_tokens
-from inspector.cloud.looks import Look, are_covered
+from inspector.cloud.looks import Look, are_near_duplicates
 from inspector.cloud.policy import is_drawn
 from inspector.cloud.provider import MediaResolution
 from inspector.cloud_settings import ProviderBase
@@ -47,6 +47,7 @@ class Policy:
     audit_share: float = 0.0
     reuse: bool = False
     cache: bool = False
+    reuse_good_after: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +75,15 @@ class PolicyOutcome:
     missed: tuple[str, ...]
 
 
-def compare_policies(audit_share: float) -> tuple[Policy, ...]:
+def compare_policies(audit_share: float, reuse_good_after: int) -> tuple[Policy, ...]:
     """Those that every comparison has, cheapest last but one."""
+    saving = Policy("REVIEW + reuse + cache", reuse=True, cache=True, reuse_good_after=reuse_good_after)
     return (
         Policy("everything", everything=True),
         Policy("REVIEW", everything=False),
-        Policy("REVIEW + reuse + cache", reuse=True, cache=True),
+        saving,
         Policy("REVIEW + audit", audit_share=audit_share),
-        Policy("REVIEW + audit + reuse + cache", audit_share=audit_share, reuse=True, cache=True),
+        replace(saving, name="REVIEW + audit + reuse + cache", audit_share=audit_share),
     )
 
 
@@ -98,8 +100,8 @@ def simulate_policy(
         if _is_asked(part, policy):
             cases = known.setdefault((part.camera, part.recipe_name), [])
             reusable = policy.reuse and part.verdict is VerdictKind.REVIEW
-            earlier = next((answer for looks, answer in reversed(cases) if are_covered(part.looks, looks)), None)
-            if reusable and earlier is not None:
+            earlier = _find_answer(part, cases, policy.reuse_good_after) if reusable else None
+            if earlier is not None:
                 reused += 1
                 says_defect = earlier
             else:
@@ -120,6 +122,17 @@ def _is_asked(part: RecordedPart, policy: Policy) -> bool:
     if policy.everything or part.verdict is VerdictKind.REVIEW:
         return True
     return part.verdict is VerdictKind.OK and is_drawn(part.key, policy.audit_share)
+
+
+def _find_answer(part: RecordedPart, cases: Sequence[tuple[tuple[Look, ...], bool]], good_after: int) -> bool | None:
+    """What earlier near-duplicates say, newest first: defect at once, good after enough of them, else nothing."""
+    good = 0
+    for looks, is_defect in reversed(cases):
+        if are_near_duplicates(part.looks, looks):
+            good += not is_defect
+            if is_defect or good >= good_after:
+                return is_defect
+    return None
 
 
 def _is_missed(part: RecordedPart, says_defect: bool | None) -> bool:

@@ -18,13 +18,14 @@ from inspector.store.cloud_tables import CloudCursorRow, EscalationRow
 from inspector.store.database import Database
 from inspector.store.inspections import chain_inspections
 from inspector.store.stored import StoredInspection, load_stored
-from inspector.store.tables import InspectionRow
+from inspector.store.tables import InspectionRow, OpinionRow
 
 QUEUED, WAITING, SENDING = "queued", "waiting", "sending"
 ANSWERED, REUSED, FAILED, EXPIRED = "answered", "reused", "failed", "expired"
 OPEN_STATES = (QUEUED, WAITING, SENDING)
 MAX_KILLS = 5
 MOST_LOOKS = 2000
+IDS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +136,54 @@ def queue_escalation(session: Session, new: NewEscalation, state: str, steady_us
     return True
 
 
-def list_originals(db: Database, station: str, since_utc_us: int) -> list[Escalation]:
+def list_original_ids(db: Database, station: str, since_utc_us: int) -> list[str]:
     """Questions whose answers may be reused, newest first: asked or to be asked, and not failed."""
     wanted = (
-        select(EscalationRow)
+        select(EscalationRow.escalation_id)
         .where(
             EscalationRow.station == station,
             EscalationRow.queued_utc_us >= since_utc_us,
             EscalationRow.state.in_((QUEUED, SENDING, ANSWERED)),
             EscalationRow.looks != b"",
         )
-        .order_by(EscalationRow.queued_utc_us.desc())
+        .order_by(EscalationRow.queued_utc_us.desc(), EscalationRow.escalation_id)
         .limit(MOST_LOOKS)
     )
     with db.read() as session:
-        return [_escalation(row) for row in session.scalars(wanted)]
+        return list(session.scalars(wanted))
+
+
+def load_escalations(db: Database, ids: Sequence[str]) -> list[Escalation]:
+    """Those of these that exist, in any order."""
+    with db.read() as session:
+        return [
+            _escalation(row)
+            for start in range(0, len(ids), IDS_A_QUERY)
+            for row in session.scalars(
+                select(EscalationRow).where(EscalationRow.escalation_id.in_(ids[start : start + IDS_A_QUERY]))
+            )
+        ]
+
+
+def list_answered_like(session: Session, escalation: Escalation, since_utc_us: int, verdict: str) -> list[Escalation]:
+    """Asked questions of the same camera and recipe whose opinion is this verdict, without the one itself."""
+    wanted = (
+        select(EscalationRow)
+        .join(OpinionRow, OpinionRow.inspection_id == EscalationRow.inspection_id)
+        .where(
+            EscalationRow.station == escalation.station,
+            EscalationRow.camera == escalation.camera,
+            EscalationRow.recipe_name == escalation.recipe_name,
+            EscalationRow.queued_utc_us >= since_utc_us,
+            EscalationRow.state == ANSWERED,
+            EscalationRow.looks != b"",
+            EscalationRow.escalation_id != escalation.escalation_id,
+            OpinionRow.verdict == verdict,
+        )
+        .order_by(EscalationRow.queued_utc_us.desc())
+        .limit(MOST_LOOKS)
+    )
+    return [_escalation(row) for row in session.scalars(wanted)]
 
 
 def load_escalation(session: Session, escalation_id: str) -> Escalation | None:
