@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import yaml
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
@@ -66,11 +65,8 @@ def write_config(folder: Path, config: PlantConfig) -> Path:
 
 
 def invoke(*arguments: str) -> Result:
-    """A command in this process; its logging is put back, since the runner's stderr ends with it."""
-    try:
-        return CliRunner().invoke(app, ["cloud", *arguments])
-    finally:
-        structlog.reset_defaults()
+    """A command in this process."""
+    return CliRunner().invoke(app, ["cloud", *arguments])
 
 
 def call(*arguments: str) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import yaml
 
 from inspector import __version__
 from inspector.images import encode_jpeg
+from pipelines.logs import configure_logging
 from tests.small_line import call_inspector, draw_part, folder_camera, jpeg_part, small_plant, teach
 
 
@@ -171,3 +175,20 @@ def test_errors_are_one_sentence(arguments: list[str], error: str, tmp_path: Pat
 def test_schema_is_the_configurations() -> None:
     """Editors get the same schema that the loader enforces."""
     assert as_json("schema")["$schema"].startswith("https://json-schema.org/")
+
+
+def test_logs_follow_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that was replaced and closed after logs were set up breaks nobody who still writes to the log."""
+    first, second = io.StringIO(), io.StringIO()
+    try:
+        monkeypatch.setattr(sys, "stderr", first)
+        configure_logging(json_lines=True)
+        log = structlog.get_logger("early").bind()
+        log.info("heard", by="first")
+        first_said = first.getvalue()
+        monkeypatch.setattr(sys, "stderr", second)
+        first.close()
+        log.info("heard", by="second")
+    finally:
+        structlog.reset_defaults()
+    assert json.loads(first_said)["by"] == "first" and json.loads(second.getvalue())["by"] == "second"
