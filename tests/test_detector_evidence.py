@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from inspector.detector.comparison import Cells
-from inspector.detector.evidence import DEFAULT_HEADS, choose_heads, judge_families, sign_test
+from inspector.detector.evidence import DEFAULT_HEADS, choose_heads, sign_test
 from inspector.detector.features import CELL_PX, MARGIN_PX
 from inspector.detector.part_heads import Head
 from inspector.detector.part_model import HeadName, PartLevel, PartStatistics
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
-from inspector.scenes.overlays import FAMILIES
+from inspector.scenes.overlays import FAMILIES, judge_families
 
 GRID = (60, 70)
 IMAGES = 20

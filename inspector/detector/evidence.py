@@ -20,7 +20,7 @@ from inspector.detector.part_heads import Head
 from inspector.detector.part_model import HeadName, Mask
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
-from inspector.scenes.overlays import FAMILIES, paint_window
+from inspector.scenes.overlays import judge_families, paint_window
 
 DEFAULT_HEADS: tuple[HeadName, ...] = ("energy", "contrast")
 WINDOW_CELLS = 48
@@ -63,11 +63,6 @@ class Choice:
                 for item in self.candidates
             ],
         }
-
-
-def judge_families() -> list[str]:
-    """The families that nothing was taught with."""
-    return [kind for kind, use in FAMILIES.items() if use == "judge"]
 
 
 def choose_heads(
@@ -141,14 +136,10 @@ def _score_painted(
         if made is None:
             continue
         padded, window = made
-        rows, columns = (
-            np.s_[window.row : window.row + window.rows],
-            np.s_[window.column : window.column + window.columns],
-        )
         for head in heads:
             image = head.held_out[index].copy()
             fresh = head.score_window(index, padded, window)
-            image[rows, columns] = np.where(judged[index][rows, columns], fresh, np.float32(0.0))
+            window.cut(image)[:] = np.where(window.cut(judged[index]), fresh, np.float32(0.0))
             scores[head.name].append(float(image.max()))
     return {name: np.array(values, np.float64) for name, values in scores.items()}
 

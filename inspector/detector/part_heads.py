@@ -66,16 +66,13 @@ class EnergyHead:
 
     name: HeadName = "energy"
 
-    def __init__(
-        self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask, smooth_cells: int
-    ) -> None:
-        self._smooth_cells = smooth_cells
+    def __init__(self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask) -> None:
         self._bank = bank
         self._comparison = PositionDistance(TOLERANCE_CELLS)
         self._sums = _add_up(features, part)
         maps = [self._distance(image.astype(np.float32), self._sums.without(i)) for i, image in enumerate(features)]
         statistics = self._sums.moments.statistics(self._sums.usual)
-        self.level, self.held_out = _in_units(statistics, smooth_cells, maps, judged)
+        self.level, self.held_out = _in_units(statistics, SCREEN_SMOOTH_CELLS, maps, judged)
 
     def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
         """See `Head.score_window`."""
@@ -83,7 +80,7 @@ class EnergyHead:
         return distance / np.float32(self.level.unit)
 
     def _distance(self, features: Cells, others: PartStatistics) -> Cells:
-        return smooth(PositionModel(others, self._comparison).distance(features, 0, 0), self._smooth_cells)
+        return smooth(PositionModel(others, self._comparison).distance(features, 0, 0), SCREEN_SMOOTH_CELLS)
 
 
 class ContrastHead:
@@ -91,16 +88,13 @@ class ContrastHead:
 
     name: HeadName = "contrast"
 
-    def __init__(
-        self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask, smooth_cells: int
-    ) -> None:
-        self._smooth_cells = smooth_cells
+    def __init__(self, bank: FeatureBank, features: list[HalfCells], judged: list[Mask], part: Mask) -> None:
         self._bank = bank
         self._largest = LargestDeviation()
         self._sums = _add_up(features, part)
         maps = [self._deviation(image.astype(np.float32), self._sums.without(i)) for i, image in enumerate(features)]
         statistics = self._sums.moments.statistics(self._sums.usual)
-        self.level, self.held_out = _in_units(statistics, smooth_cells, maps, judged)
+        self.level, self.held_out = _in_units(statistics, CONTRAST_SMOOTH_CELLS, maps, judged)
 
     def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
         """See `Head.score_window`."""
@@ -108,7 +102,7 @@ class ContrastHead:
         return deviation / np.float32(self.level.unit)
 
     def _deviation(self, features: Cells, others: PartStatistics) -> Cells:
-        return smooth(self._largest.compute(features, others.mean, others.inverse_sd), self._smooth_cells)
+        return smooth(self._largest.compute(features, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
 
 
 def combine(heads: list[Head]) -> list[Cells]:

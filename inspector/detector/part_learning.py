@@ -18,8 +18,6 @@ from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whi
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
 from inspector.detector.part_heads import (
-    CONTRAST_SMOOTH_CELLS,
-    SCREEN_SMOOTH_CELLS,
     TOLERANCE_CELLS,
     ContrastHead,
     EnergyHead,
@@ -136,9 +134,9 @@ def learn_part(
     features, whitening = _whitened_features(pictures, part, progress)
     graph, contrast_graph = build_part_bank(whitening), build_contrast_bank()
     bank, contrast_bank = FeatureBank(graph), FeatureBank(contrast_graph)
-    energy = EnergyHead(bank, features, judged, part, SCREEN_SMOOTH_CELLS)
-    contrasts = [_halve(contrast_bank.compute(image)) for image in pictures]
-    contrast = ContrastHead(contrast_bank, contrasts, judged, part, CONTRAST_SMOOTH_CELLS)
+    energy = EnergyHead(bank, features, judged, part)
+    contrasts = [_to_half_floats(contrast_bank.compute(image)) for image in pictures]
+    contrast = ContrastHead(contrast_bank, contrasts, judged, part)
     heads: list[Head] = [energy, contrast]
     choice = choose_heads(heads, pictures, judged, false_alarm_target, progress)
     held_out = combine([head for head in heads if head.name in choice.heads])
@@ -240,17 +238,17 @@ def _whitened_features(pictures: list[BgrImage], part: Mask, progress: Progress)
     bank = FeatureBank(build_part_bank())
     raw: list[HalfCells] = []
     for index, picture in enumerate(pictures):
-        raw.append(_halve(bank.compute(picture)))
+        raw.append(_to_half_floats(bank.compute(picture)))
         progress("features", (index + 1) / len(pictures))
     mean = np.stack(
         [np.mean([image[channel] for image in raw], axis=0, dtype=np.float32) for channel in range(len(raw[0]))]
     )
     residuals = [image[:, part].astype(np.float32) - mean[:, part] for image in raw]
     whitening = fit_whitening(residuals, mean[:, part].mean(axis=1))
-    return [_halve(whitening.apply(image.astype(np.float32))) for image in raw], whitening
+    return [_to_half_floats(whitening.apply(image.astype(np.float32))) for image in raw], whitening
 
 
-def _halve(features: Cells) -> HalfCells:
+def _to_half_floats(features: Cells) -> HalfCells:
     return features.astype(np.float16)
 
 

@@ -25,7 +25,7 @@ from inspector.detector.screen import MAX_TILES, TILE_WORTH_LOOKING, cell_grid, 
 from inspector.geometry.registration import compose, invert, transform_points
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import BgrImage
-from inspector.scenes.overlays import FAMILIES, paint_defect
+from inspector.scenes.overlays import judge_families, paint_defect
 
 MOST_IMAGES = 20
 MOST_ROUNDS = 3
@@ -64,7 +64,7 @@ def count_screen_misses(
     """
     if model.close is None:
         return None
-    kinds = [kind for kind, use in FAMILIES.items() if use == "judge"]
+    kinds = judge_families()
     count = min(len(images), MOST_IMAGES)
     painted = called = missed = 0
     for number in range(count * MOST_ROUNDS):

@@ -221,3 +221,8 @@ FAMILIES: dict[str, Use] = {
     "erase": "judge",
     "shift": "judge",
 }
+
+
+def judge_families() -> list[str]:
+    """The families that nothing is taught with."""
+    return [kind for kind, use in FAMILIES.items() if use == "judge"]

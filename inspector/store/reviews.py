@@ -87,16 +87,7 @@ def add_opinion(db: Database, inspection_id: str, *, verdict: str, details: Mapp
     opinion_id = str(uuid.uuid5(ID_NAMESPACE, f"opinion/{inspection_id}/{now_us}"))
     with db.write() as session:
         _require_inspection(session, inspection_id)
-        if session.get(OpinionRow, opinion_id) is None:
-            session.execute(
-                insert(OpinionRow).values(
-                    opinion_id=opinion_id,
-                    inspection_id=inspection_id,
-                    verdict=verdict,
-                    details=dict(details),
-                    received_utc_us=now_us,
-                )
-            )
+        insert_opinion(session, opinion_id, inspection_id, verdict=verdict, details=details, now_us=now_us)
     return opinion_id
 
 
