@@ -20,7 +20,7 @@ from inspector.images import sha256_hex
 from inspector.records import Inspection, Purpose, RecipeRef, Thresholds, Verdict, VerdictKind
 from inspector.store.database import Database
 from inspector.store.inspections import commit_inspection, count_verdicts, recent_inspections
-from inspector.store.reviews import add_disposition, add_opinion, add_review
+from inspector.store.reviews import add_disposition, add_review, insert_opinion, make_opinion_id
 from pipelines.calibrate import calibrate_recipe
 from pipelines.dataset import ImageFolder
 from pipelines.fit import fit_recipe
@@ -104,7 +104,9 @@ class Line:
         if cause == "review":
             record = add_review(self.db, name, reviewer="kim", finding=truth.value, now_us=now_us)
         else:
-            record = add_opinion(self.db, name, verdict=truth.value, details={}, now_us=now_us)
+            record = make_opinion_id(name)
+            with self.db.write() as session:
+                insert_opinion(session, record, name, verdict=truth.value, details={}, now_us=now_us)
         trigger_id = str(inspection.trigger.trigger_id)
         add_disposition(self.db, trigger_id, truth.value, cause=cause, cause_id=record, messages=(), now_us=now_us)
 

@@ -21,7 +21,7 @@ from inspector.store.evidence import (
 from inspector.store.inspections import load_inspection
 from inspector.store.outbox import count_unsent, mark_sent, next_messages, oldest_unsent_us, queue_messages
 from inspector.store.processes import beat, latest_camera_health, list_processes, record_camera_health
-from inspector.store.reviews import add_disposition, add_opinion, add_review, current_disposition
+from inspector.store.reviews import add_disposition, add_review, current_disposition, insert_opinion, make_opinion_id
 from tests.store_samples import NOON_US, STATION, accept, commit, open_station
 
 
@@ -190,7 +190,13 @@ def test_the_newest_disposition_counts(db: Database) -> None:
     assert current_disposition(db, trigger_id) is None
     review = add_review(db, str(inspection.inspection_id), reviewer="Ada", finding="NG", now_us=NOON_US + 1)
     assert add_review(db, str(inspection.inspection_id), reviewer="Ada", finding="NG", now_us=NOON_US + 1) == review
-    opinion = add_opinion(db, str(inspection.inspection_id), verdict="OK", details={"why": "dust"}, now_us=NOON_US)
+    name = str(inspection.inspection_id)
+    opinion = make_opinion_id(name)
+    for is_new in (True, False):
+        with db.write() as session:
+            assert (
+                insert_opinion(session, opinion, name, verdict="OK", details={"why": "dust"}, now_us=NOON_US) is is_new
+            )
     news = [Message("disposition", "{}")]
     before = count_unsent(db)
     assert add_disposition(db, trigger_id, "OK", cause="opinion", cause_id=opinion, messages=news, now_us=NOON_US + 9)

@@ -82,15 +82,6 @@ def add_review(
     return review_id
 
 
-def add_opinion(db: Database, inspection_id: str, *, verdict: str, details: Mapping[str, Any], now_us: int) -> str:
-    """What the cloud answered; returns the opinion's id."""
-    opinion_id = str(uuid.uuid5(ID_NAMESPACE, f"opinion/{inspection_id}/{now_us}"))
-    with db.write() as session:
-        _require_inspection(session, inspection_id)
-        insert_opinion(session, opinion_id, inspection_id, verdict=verdict, details=details, now_us=now_us)
-    return opinion_id
-
-
 def make_opinion_id(escalation_id: str) -> str:
     """UUIDv5 of the question: it has one answer."""
     return str(uuid.uuid5(ID_NAMESPACE, f"opinion/{escalation_id}"))
