@@ -106,7 +106,7 @@ def encode_mxfp4(
     codes = _round_elements(_scale_by_power(np.abs(blocks), -exponents))
     signs = np.signbit(blocks) & (codes > 0) if foldable else np.signbit(blocks)
     codes |= signs.astype(np.uint8) << 3
-    packed = (codes[..., 0::2] | codes[..., 1::2] << 4).reshape(rows, -1)
+    packed = np.asarray(codes[..., 0::2] | codes[..., 1::2] << np.uint8(4), np.uint8).reshape(rows, -1)
     return Mxfp4Blocks(columns, packed, (exponents + SCALE_BIAS).astype(np.uint8))
 
 
@@ -135,7 +135,8 @@ def fold_rows(blocks: Mxfp4Blocks) -> tuple[NDArray[np.int8], NDArray[np.float32
     if (blocks.scales == NAN_SCALE).any():
         raise WeightsError("a block of MXFP4 weights is marked as not a number")
     rows, width = blocks.codes.shape
-    used = (blocks.codes.reshape(rows, -1, BLOCK // 2) & 0x77).any(axis=2)
+    magnitudes = blocks.codes.reshape(rows, -1, BLOCK // 2) & np.uint8(0x77)
+    used = np.any(magnitudes, axis=2)
     exponents = blocks.scales.astype(np.int16) - SCALE_BIAS
     lowest = np.where(used, exponents, NAN_SCALE).min(axis=1, initial=NAN_SCALE)
     shifts = np.where(used, exponents - lowest[:, None], 0)
@@ -151,8 +152,9 @@ def fold_rows(blocks: Mxfp4Blocks) -> tuple[NDArray[np.int8], NDArray[np.float32
         integers = np.take(_INTEGER_PAIRS, blocks.codes[chunk]).view(np.int8)
         integers.reshape(len(integers), -1, BLOCK)[...] <<= steps[chunk, :, None]
         folded[chunk] = integers[:, : blocks.columns]
-    scale = np.ldexp(np.float32(1), np.where(used.any(axis=1), lowest - 1, 0).astype(np.int32))
-    return folded, np.where(used.any(axis=1), scale, ZERO_ROW_SCALE).astype(np.float32)
+    is_used = np.any(used, axis=1)
+    scale = np.ldexp(np.float32(1), np.where(is_used, lowest - 1, 0).astype(np.int32))
+    return folded, np.where(is_used, scale, ZERO_ROW_SCALE).astype(np.float32)
 
 
 def scale_values(scales: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -62,14 +62,17 @@ Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class WeightMetadata(BaseModel):
-    """What the weights are, who may use them, and what they belong to."""
+    """What the weights are, who may use them, and what they belong to.
+
+    `graph_sha256` names the graphs that take these weights, each with the hash of its bytes before they are filled.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Word
     licence: Word
     training_config_sha256: Sha256
-    graph_sha256: Sha256
+    graph_sha256: Annotated[dict[Word, Sha256], Field(min_length=1, max_length=16)]
     details: Annotated[dict[Word, Word], Field(max_length=64)] = {}
 
 
