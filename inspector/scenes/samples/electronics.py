@@ -280,7 +280,9 @@ def connector(dice: np.random.Generator, side: int) -> Workpiece:
     block = relief.box(x, y, wide, high, pitch * 0.08)
     cover = finishes.body(work, dice, block, housing, 0.3 * pitch, 0.06 * pitch)
     for _ in range(int(dice.integers(0, 4))):
-        rib = relief.box(x + dice.uniform(-0.4, 0.4) * wide, y + dice.choice([-0.5, 0.5]) * high, 0.4 * pitch, 0.3 * pitch)
+        rib = relief.box(
+            x + dice.uniform(-0.4, 0.4) * wide, y + dice.choice([-0.5, 0.5]) * high, 0.4 * pitch, 0.3 * pitch
+        )
         finishes.body(work, dice, rib, housing, 0.25 * pitch, 2.0)
     pin_metal, round_pin = metal(dice, str(dice.choice(["gold", "tin", "brass"]))), bool(dice.random() < 0.5)
     size = float(dice.uniform(0.2, 0.35)) * pitch
@@ -294,7 +296,9 @@ def connector(dice: np.random.Generator, side: int) -> Workpiece:
         for column in range(columns):
             px = x + (column - (columns - 1) / 2) * pitch
             py = y + (row - (rows - 1) / 2) * pitch
-            cavity = relief.disc(px, py, 0.36 * pitch) if round_pin else relief.box(px, py, 0.66 * pitch, 0.66 * pitch, 2)
+            cavity = (
+                relief.disc(px, py, 0.36 * pitch) if round_pin else relief.box(px, py, 0.66 * pitch, 0.66 * pitch, 2)
+            )
             put(relief, cavity, dark, 0.0)
             work.placements.append(Placement(stamp, px, py, 0.0, 0.5, 2.0))
     finishes.finish(work, dice, housing, cover)
@@ -400,5 +404,3 @@ MAKERS = {
     "solder_side": solder_side,
 }
 """Every maker of this file by the kind it makes."""
-
-

@@ -83,13 +83,15 @@ def hairlines(
         long = dice.exponential(length_px)
         reach = np.array([np.cos(angle), -np.sin(angle)]) * long / 2
         sag = np.array([np.sin(angle), np.cos(angle)]) * dice.normal(0, 0.02) * long
-        points = np.array([(x, y) - reach, (x, y) + sag, (x, y) + reach]) * (1 << _SHIFT)
+        points = np.array([(x, y) - reach, (x, y, *sag), (x, y, *reach)]) * (1 << _SHIFT)
         value = int(dice.integers(40, 256))
         cv2.polylines(sheet, [points.astype(np.int32)], False, (value,), 1, cv2.LINE_AA, _SHIFT)
     return np.asarray(sheet.astype(np.float32) / 255.0, np.float32)
 
 
-def spectrum(shape: Shape, dice: np.random.Generator, slope: float, stretch: float = 1.0, angle_deg: float = 0.0) -> F32:
+def spectrum(
+    shape: Shape, dice: np.random.Generator, slope: float, stretch: float = 1.0, angle_deg: float = 0.0
+) -> F32:
     """Noise with amplitude 1/f^slope, stretched along a direction, mean 0, deviation 1."""
     side = cv2.getOptimalDFTSize(max(shape))
     noise = dice.standard_normal((side, side), np.float32)

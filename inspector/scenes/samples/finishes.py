@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from inspector.scenes.light import F32
@@ -87,7 +89,9 @@ def dust(work: Workpiece, dice: np.random.Generator) -> None:
 
 
 def finish(work: Workpiece, dice: np.random.Generator, material: Material, where: F32 | None = None) -> None:
-    """A finish that suits the material."""
+    """A finish that suits the material; over the part as it stands when `where` is None."""
+    if where is None and work.relief.coverage.any():
+        where = work.relief.coverage.copy()
     if material.metal > 0.5:
         look = dice.random()
         if look < 0.45:
@@ -144,6 +148,7 @@ def lay_ground(work: Workpiece, dice: np.random.Generator, look: str | None = No
         material = any_material(dice)
         cover_with(relief, material)
         finish(work, dice, material)
+    work.grains = [replace(grain, ground=True) for grain in work.grains]
     if dice.random() < 0.3:
         dust(work, dice)
     return chosen

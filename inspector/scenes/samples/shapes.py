@@ -104,7 +104,9 @@ def regular(relief: Relief, x: float, y: float, apothem: float, sides: int, turn
     return with_distance(window, np.asarray(np.hypot(window.x, window.y) * np.cos(folded) - apothem, np.float32))
 
 
-def gear(relief: Relief, x: float, y: float, radius: float, teeth: int, depth: float, turn: float, flat: float) -> Patch:
+def gear(
+    relief: Relief, x: float, y: float, radius: float, teeth: int, depth: float, turn: float, flat: float
+) -> Patch:
     """A toothed disc; `radius` at the tips, `flat` (0..1) from sine-like to steep teeth."""
     window = _square(relief, x, y, radius + 1)
     angle = np.arctan2(window.y, window.x) - turn

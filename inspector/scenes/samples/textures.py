@@ -135,7 +135,9 @@ def ground_metal(dice: np.random.Generator, side: int) -> Workpiece:
     """Ground, brushed, rolled or lapped metal and ferrite, with hairlines and clouds."""
     work, shape = _cloth(side)
     ferrite = dice.random() < 0.4
-    material = Material(hsv(0, 0, dice.uniform(0.3, 0.7)), float(dice.uniform(0.3, 0.8)), 0.2) if ferrite else metal(dice)
+    material = (
+        Material(hsv(0, 0, dice.uniform(0.3, 0.7)), float(dice.uniform(0.3, 0.8)), 0.2) if ferrite else metal(dice)
+    )
     cover_with(work.relief, material)
     angle = float(dice.choice([0.0, 90.0, dice.uniform(0, 180)]))
     for _ in range(int(dice.integers(1, 3))):
@@ -165,7 +167,9 @@ def turned_face(dice: np.random.Generator, side: int) -> Workpiece:
     angle = dice.uniform(0, 2 * np.pi)
     radius = np.hypot(xs - shape[1] / 2 - reach * np.cos(angle), ys - shape[0] / 2 - reach * np.sin(angle))
     pitch = float(np.exp(dice.uniform(np.log(2.5), np.log(14))))
-    wave = np.abs(np.mod(radius / pitch, 1.0) - 0.5) if dice.random() < 0.5 else 0.5 * np.sin(2 * np.pi * radius / pitch)
+    wave = (
+        np.abs(np.mod(radius / pitch, 1.0) - 0.5) if dice.random() < 0.5 else 0.5 * np.sin(2 * np.pi * radius / pitch)
+    )
     lines = dice.standard_normal(int(radius.max()) + 2).astype(np.float32)
     rough = np.interp(radius.ravel(), np.arange(lines.size), lines).reshape(shape)
     work.relief.height[:] = float(dice.uniform(0.1, 0.5)) * wave + float(dice.uniform(0.02, 0.15)) * rough
@@ -234,7 +238,11 @@ def noise(dice: np.random.Generator, side: int) -> Workpiece:
     """Any rough surface: noise of any spectrum, stretched, folded or cut, as colour and as height."""
     work, shape = _cloth(side)
     material = any_material(dice)
-    slope, stretch, angle = float(dice.uniform(0.5, 2.0)), float(np.exp(dice.uniform(0, 2.2))), float(dice.uniform(0, 180))
+    slope, stretch, angle = (
+        float(dice.uniform(0.5, 2.0)),
+        float(np.exp(dice.uniform(0, 2.2))),
+        float(dice.uniform(0, 180)),
+    )
     look = int(dice.integers(0, 5))
     if look == 0:
         rough = fields.spectrum(shape, dice, slope, stretch, angle)
@@ -303,7 +311,7 @@ def foil(dice: np.random.Generator, side: int) -> Workpiece:
     """Crumpled film, foil and paper; brushed vinyl; water marks."""
     work, shape = _cloth(side)
     folds = fields.ridges(shape, dice, float(dice.uniform(30, 120)), 1.2)
-    facets, numbers = fields.cells(shape, dice, float(dice.uniform(15, 60)), 1.3)
+    _facets, numbers = fields.cells(shape, dice, float(dice.uniform(15, 60)), 1.3)
     lean_x, lean_y = fields.per_cell(numbers, dice), fields.per_cell(numbers, dice)
     x, y = _grid(shape, 0.0)
     tilt = cv2.GaussianBlur(np.asarray(lean_x * np.sin(x / 20) + lean_y * np.sin(y / 20), np.float32), (0, 0), 1.5)

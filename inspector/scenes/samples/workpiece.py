@@ -44,7 +44,7 @@ class Grain:
     """Fine structure that no two pieces share: every piece sees another stretch of `field` (deviation 1).
 
     `albedo` multiplies colours by 1 ± it, `height` is in px; `where` (H, W) 0..1 limits it. A grain with `fixed`
-    belongs to the design and stays.
+    belongs to the design and stays; one of the `ground` is seen only where the part is not.
     """
 
     field: F32
@@ -53,6 +53,7 @@ class Grain:
     gloss: float = 0.0
     where: F32 | None = None
     fixed: bool = False
+    ground: bool = False
 
 
 @dataclass(slots=True)
@@ -107,7 +108,11 @@ class Surface:
 
 
 def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side: int) -> Surface:
-    """One piece: the relief with its loose pieces in place and its own grain; (side, side)."""
+    """One piece: the relief with its loose pieces in place and its own grain; (side, side).
+
+    The grain does not depend on the placements: a piece may be assembled again without one of them.
+    """
+    grain_dice = np.random.default_rng(dice.integers(0, 2**63))
     rows, columns = work.relief.height.shape
     if work.registered:
         top, left = (rows - side) // 2, (columns - side) // 2
@@ -116,10 +121,15 @@ def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side:
     window = (slice(top, top + side), slice(left, left + side))
     colour = np.ascontiguousarray(np.moveaxis(work.relief.albedo[:, window[0], window[1]], 0, 2))
     form = np.dstack([work.relief.height[window], work.relief.metal[window], work.relief.gloss[window]])
+    bare = 1.0 - work.relief.coverage
+    for grain in work.grains:
+        if grain.ground:
+            _add_grain(colour, form, grain, bare, grain_dice, window)
     for placed in work.placements:
         _lay_stamp(colour, form, placed, dice, variation, (left, top))
     for grain in work.grains:
-        _add_grain(colour, form, grain, dice, window)
+        if not grain.ground:
+            _add_grain(colour, form, grain, grain.where, grain_dice, window)
     return Surface(
         colour,
         np.ascontiguousarray(form[..., 0]),
@@ -156,7 +166,12 @@ def _lay_stamp(
 
 
 def _add_grain(
-    colour: F32, form: F32, grain: Grain, dice: np.random.Generator, window: tuple[slice, slice]
+    colour: F32,
+    form: F32,
+    grain: Grain,
+    where: F32 | None,
+    dice: np.random.Generator,
+    window: tuple[slice, slice],
 ) -> None:
     side = form.shape[0]
     if grain.fixed:
@@ -165,8 +180,8 @@ def _add_grain(
         top = int(dice.integers(0, grain.field.shape[0] - side + 1))
         left = int(dice.integers(0, grain.field.shape[1] - side + 1))
         seen = grain.field[top : top + side, left : left + side]
-    if grain.where is not None:
-        seen = seen * grain.where[window]
+    if where is not None:
+        seen = seen * where[window]
     if grain.albedo:
         colour *= np.clip(1.0 + grain.albedo * seen, 0.05, 4.0)[..., None]
     if grain.height:
