@@ -78,12 +78,12 @@ def hairlines(
     """Fine single lines of use and grinding, 0..1."""
     sheet = np.zeros(shape, np.uint8)
     for _ in range(count):
-        x, y = dice.uniform(0, shape[1]), dice.uniform(0, shape[0])
+        middle = np.array([dice.uniform(0, shape[1]), dice.uniform(0, shape[0])])
         angle = np.deg2rad(angle_deg + dice.normal(0, spread_deg))
         long = dice.exponential(length_px)
         reach = np.array([np.cos(angle), -np.sin(angle)]) * long / 2
         sag = np.array([np.sin(angle), np.cos(angle)]) * dice.normal(0, 0.02) * long
-        points = np.array([(x, y) - reach, (x, y, *sag), (x, y, *reach)]) * (1 << _SHIFT)
+        points = np.array([middle - reach, middle + sag, middle + reach]) * (1 << _SHIFT)
         value = int(dice.integers(40, 256))
         cv2.polylines(sheet, [points.astype(np.int32)], False, (value,), 1, cv2.LINE_AA, _SHIFT)
     return np.asarray(sheet.astype(np.float32) / 255.0, np.float32)
