@@ -46,14 +46,17 @@ def empty_graph(graph: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def quantize_graph(graph: bytes, ranges: Mapping[str, tuple[float, float]]) -> bytes:
+def quantize_graph(
+    graph: bytes, ranges: Mapping[str, tuple[float, float]], in_float: frozenset[str] = frozenset()
+) -> bytes:
     """The QDQ form of a float32 graph, with placeholders for the weights and biases of its convolutions.
 
-    `ranges` holds the lowest and the highest value of each tensor to round; 0 is always represented exactly. Raises
-    `WeightsError` when a convolution's input has no range, because it would silently run in float32.
+    `ranges` holds the lowest and the highest value of each tensor to round; 0 is always represented exactly.
+    `in_float` names the weights of convolutions that stay in float32. Raises `WeightsError` when another
+    convolution's input or output has no range, because it would silently run in float32.
     """
     model = onnx.load_from_string(graph)
-    writer = _QdqWriter(model.graph, ranges)
+    writer = _QdqWriter(model.graph, ranges, in_float)
     for tensor in model.graph.input:
         writer.round(tensor.name)
     for node in model.graph.node:
@@ -79,6 +82,7 @@ class _QdqWriter:
 
     graph: onnx.GraphProto
     ranges: Mapping[str, tuple[float, float]]
+    in_float: frozenset[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     _roundings: dict[str, _Rounding] = field(default_factory=dict)
@@ -96,8 +100,7 @@ class _QdqWriter:
         del node.input[:]
         node.input.extend(self._dequantized(name) for name in source.input)
         if source.op_type == "Conv":
-            self._check_convolution(source)
-            node.input[1:] = [self._weight(name) for name in source.input[1:]]
+            node.input[1:] = self._operands(source)
         self.nodes.append(node)
         if source.op_type in _MOVES or _is_nearest(source):
             self._round_moved(source)
@@ -107,8 +110,7 @@ class _QdqWriter:
 
     def round(self, name: str) -> None:
         """Round a tensor by its range, where it has one and no activation absorbs it."""
-        readers = [node for node in self.graph.node if name in node.input]
-        if name not in self.ranges or (len(readers) == 1 and readers[0].op_type in _ABSORBED):
+        if name not in self.ranges or self._absorber(name) is not None:
             return
         low, high = min(0.0, self.ranges[name][0]), max(0.0, self.ranges[name][1])
         scale = max((high - low) / LEVELS, SMALLEST_SCALE)
@@ -129,22 +131,47 @@ class _QdqWriter:
         self._add("DequantizeLinear", [f"{name}_quantized", *constants], f"{name}_rounded")
         self._roundings[name] = rounding
 
-    def _check_convolution(self, node: onnx.NodeProto) -> None:
-        if node.input[0] not in self._roundings:
-            raise WeightsError(f"{node.input[0]}, the input of a convolution, has no range")
+    def _absorber(self, name: str) -> onnx.NodeProto | None:
+        """The activation that alone reads a tensor."""
+        readers = [node for node in self.graph.node if name in node.input]
+        return readers[0] if len(readers) == 1 and readers[0].op_type in _ABSORBED else None
+
+    def _operands(self, node: onnx.NodeProto) -> list[str]:
+        """Weight and bias of a convolution: placeholders, dequantized unless it stays in float32."""
         if any(name not in self._weights for name in node.input[1:]):
             raise WeightsError(f"the convolution that makes {node.output[0]} computes its weights")
+        if node.input[1] in self.in_float:
+            return [self._float_weight(name) for name in node.input[1:]]
+        absorber = self._absorber(node.output[0])
+        if node.input[0] not in self._roundings:
+            raise WeightsError(f"{node.input[0]}, the input of a convolution, has no range")
+        rounded = node.output[0] if absorber is None else absorber.output[0]
+        if rounded not in self.ranges:
+            raise WeightsError(f"{rounded}, the output of a convolution, has no range")
+        return [self._integer_weight(name) for name in node.input[1:]]
 
-    def _weight(self, name: str) -> str:
+    def _float_weight(self, name: str) -> str:
+        self._add_placeholder(name, TensorProto.FLOAT, self._dims(name))
+        return name
+
+    def _integer_weight(self, name: str) -> str:
         """The dequantized placeholder of a weight (4 axes) or a bias (1 axis)."""
-        if name not in self._written:
-            self._written.add(name)
-            dims = next(list(tensor.dims) for tensor in self.graph.initializer if tensor.name == name)
-            kind = TensorProto.INT32 if len(dims) == 1 else TensorProto.INT8
-            self.constants.append(_placeholder(name, kind, dims))
-            self.constants.append(_placeholder(f"{name}_scale", TensorProto.FLOAT, dims[:1]))
+        dims = self._dims(name)
+        if self._add_placeholder(name, TensorProto.INT32 if len(dims) == 1 else TensorProto.INT8, dims):
+            self._add_placeholder(f"{name}_scale", TensorProto.FLOAT, dims[:1])
             self._add("DequantizeLinear", [name, f"{name}_scale"], f"{name}_rounded", axis=0)
         return f"{name}_rounded"
+
+    def _dims(self, name: str) -> list[int]:
+        return next(list(tensor.dims) for tensor in self.graph.initializer if tensor.name == name)
+
+    def _add_placeholder(self, name: str, kind: int, dims: list[int]) -> bool:
+        """False when it is there: convolutions may share weights."""
+        if name in self._written:
+            return False
+        self._written.add(name)
+        self.constants.append(_placeholder(name, kind, dims))
+        return True
 
     def _dequantized(self, name: str) -> str:
         return f"{name}_rounded" if name in self._roundings else name
