@@ -163,10 +163,40 @@ def test_quantized_graph_runs_in_integer_kernels(
     file = write_file(tmp_path / "w", weights, encoding, graph, floats)
     operations = fused_operations(fill_graph(graph, file), tmp_path)
     assert operations.count("QLinearConv") == 5 and not {"Conv", "FusedConv"} & set(operations)
+    assert operations.count("QuantizeLinear") == operations.count("DequantizeLinear") == 1
     assert operations.count("QLinearAdd") == operations.count("QLinearConcat") == 1
     assert operations.count("QLinearLeakyRelu") == (4 if activation == "LeakyRelu" else 0)
     integer = open_weighted_session(graph, file).run(None, {"x": planes})[0]
     assert relative_error(integer, open_weighted_session(floats, file).run(None, {"x": planes})[0]) < 0.06
+
+
+def test_bytes_of_an_image_are_taken_as_they_are(tmp_path: Path) -> None:
+    """With the range (0, 1) a pixel's byte is its rounded value: the same answer, without a conversion."""
+    model = build_unet("Relu")
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 3, SIDE, SIDE), np.uint8)
+    planes = (pixels / 255).astype(np.float32)
+    ranges = measure_ranges(model, planes)
+    graphs = [quantize_graph(model, ranges), quantize_graph(model, ranges, in_bytes=frozenset({"x"}))]
+    file = write_file(tmp_path / "w", take_weights(model), "mxfp4", *graphs)
+    sessions = [open_weighted_session(graph, file) for graph in graphs]
+    assert sessions[1].get_inputs()[0].type == "tensor(uint8)"
+    answers = [session.run(None, {"x": x})[0] for session, x in zip(sessions, (planes, pixels), strict=True)]
+    assert answers[0].tobytes() == answers[1].tobytes()
+    with pytest.raises(WeightsError, match="x, an input in bytes, has no range"):
+        quantize_graph(model, {}, in_bytes=frozenset({"x"}))
+
+
+def test_a_rounded_result_keeps_its_name(tmp_path: Path, planes: Floats) -> None:
+    """A graph may end in a convolution: `y` is what its integers stand for."""
+    net = FloatNet()
+    net.convolve("x", "c", (3, 4))
+    net.nodes[0].output[0] = "y"
+    model = net.model()
+    answer = run(model, planes)[0]
+    graph = quantize_graph(model, {"x": (0, 1), "y": (float(answer.min()), float(answer.max()))})
+    filled = fill_graph(graph, write_file(tmp_path / "w", take_weights(model), "int8", graph))
+    assert "QLinearConv" in fused_operations(filled, tmp_path)
+    assert relative_error(run(filled, planes)[0], answer) < 0.03
 
 
 def test_more_threads_change_no_byte(tmp_path: Path, planes: Floats) -> None:
