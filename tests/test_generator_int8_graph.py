@@ -378,6 +378,32 @@ def test_a_convolution_may_stay_in_float(tmp_path: Path, planes: Floats) -> None
     assert relative_error(run(filled, planes)[0], run(model, planes)[0]) < 0.06
 
 
+def test_convolutions_that_share_weights_are_refused(
+    tmp_path: Path, planes: Floats, simple: tuple[bytes, dict[str, Floats]]
+) -> None:
+    """A bias counts steps of its convolution's input, so it cannot serve two; at export and at load."""
+    net = FloatNet()
+    net.add("Relu", [net.convolve("x", "c", (3, 3))], "a")
+    net.add("Conv", ["a", "c.weight", "c.bias"], "y", kernel_shape=[3, 3], pads=[1] * 4)
+    with pytest.raises(WeightsError, match=r"two convolutions share c\.weight"):
+        quantize_graph(net.model(), {"x": (0, 1), "a": (0, 5), "y": (-5, 5)})
+
+    def twice(model: onnx.ModelProto) -> None:
+        again = next(node for node in model.graph.node if node.op_type == "Conv")
+        model.graph.node.append(helper.make_node("Conv", again.input, ["other"], kernel_shape=[3, 3]))
+
+    graph = edited(simple[0], twice)
+    with pytest.raises(WeightsError, match=r"two convolutions of the graph share c\.weight"):
+        fill_graph(graph, write_file(tmp_path / "w", simple[1], "mxfp4", graph))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_ranges_that_are_no_range_are_refused(bad: float) -> None:
+    """Measured on a net that had already gone wrong."""
+    with pytest.raises(WeightsError, match="x has the range"):
+        quantize_graph(build_unet("Relu"), {"x": (0.0, bad)})
+
+
 def test_placeholders_are_initializers_without_values(simple: tuple[bytes, dict[str, Floats]]) -> None:
     """Weight, bias and their scales; the scales of the activations are in the graph."""
     tensors = onnx.load_from_string(simple[0]).graph.initializer

@@ -65,7 +65,7 @@ def quantize_graph(
         writer.take_input(tensor, tensor.name in in_bytes)
     for node in model.graph.node:
         writer.copy(node)
-    del model.graph.node[:], model.graph.initializer[:]
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(writer.nodes)
     model.graph.initializer.extend(writer.constants)
     onnx.checker.check_model(_with_zeros(model))
@@ -140,6 +140,8 @@ class _QdqWriter:
 
     def _rounding(self, name: str, integers: str) -> _Rounding:
         low, high = min(0.0, self.ranges[name][0]), max(0.0, self.ranges[name][1])
+        if not np.isfinite(self.ranges[name]).all():
+            raise WeightsError(f"{name} has the range {self.ranges[name]}")
         scale = max((high - low) / LEVELS, SMALLEST_SCALE)
         zero = int(np.clip(round(-low / scale), 0, LEVELS))
         self._constant(f"{name}_scale", np.array(scale, np.float32))
@@ -177,27 +179,25 @@ class _QdqWriter:
         return [self._integer_weight(name) for name in node.input[1:]]
 
     def _float_weight(self, name: str) -> str:
-        self._add_placeholder(name, TensorProto.FLOAT, self._dims(name))
+        if name not in self._written:
+            self._written.add(name)
+            self.constants.append(_placeholder(name, TensorProto.FLOAT, self._dims(name)))
         return name
 
     def _integer_weight(self, name: str) -> str:
         """The dequantized placeholder of a weight (4 axes) or a bias (1 axis)."""
+        if name in self._written:
+            raise WeightsError(f"two convolutions share {name}; what a bias counts depends on its convolution's input")
+        self._written.add(name)
         dims = self._dims(name)
-        if self._add_placeholder(name, TensorProto.INT32 if len(dims) == 1 else TensorProto.INT8, dims):
-            self._add_placeholder(f"{name}_scale", TensorProto.FLOAT, dims[:1])
-            self._add("DequantizeLinear", [name, f"{name}_scale"], f"{name}_rounded", axis=0)
+        kind = TensorProto.INT32 if len(dims) == 1 else TensorProto.INT8
+        self.constants.append(_placeholder(name, kind, dims))
+        self.constants.append(_placeholder(f"{name}_scale", TensorProto.FLOAT, dims[:1]))
+        self._add("DequantizeLinear", [name, f"{name}_scale"], f"{name}_rounded", axis=0)
         return f"{name}_rounded"
 
     def _dims(self, name: str) -> list[int]:
         return next(list(tensor.dims) for tensor in self.graph.initializer if tensor.name == name)
-
-    def _add_placeholder(self, name: str, kind: int, dims: list[int]) -> bool:
-        """False when it is there: convolutions may share weights."""
-        if name in self._written:
-            return False
-        self._written.add(name)
-        self.constants.append(_placeholder(name, kind, dims))
-        return True
 
     def _read(self, name: str) -> str:
         """What a node reads instead of a tensor: where that is rounded, what its integers stand for."""
