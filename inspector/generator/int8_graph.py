@@ -116,6 +116,7 @@ class _Filler:
     def __init__(self, graph: onnx.GraphProto, weights: WeightFile) -> None:
         self._weights = weights
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._filled: set[str] = set()
         self._makers = {output: node for node in graph.node for output in node.output}
 
     def placeholders(self) -> Iterator[onnx.TensorProto]:
@@ -125,6 +126,8 @@ class _Filler:
     def fill_convolution(self, node: onnx.NodeProto) -> None:
         """Weight and bias of a convolution in QDQ form; others are left as they are."""
         weight = self._dequantized(node.input[1])
+        if weight is not None and weight.integers.name in self._filled:
+            raise WeightsError(f"{self._weights.path}: two convolutions of the graph share {weight.integers.name}")
         if weight is None or not is_placeholder(weight.integers):
             return
         integers, scale = self._weights.folded(weight.integers.name)
@@ -149,6 +152,7 @@ class _Filler:
                 f"{self._weights.path}: {placeholder.name} of the graph is not {values.dtype} of shape {values.shape}"
             )
         placeholder.CopyFrom(made)
+        self._filled.add(placeholder.name)
 
     def check_shape(self, placeholder: onnx.TensorProto, values: NDArray[Any]) -> NDArray[Any]:
         """`values`, or `WeightsError` when the graph wants another shape."""
