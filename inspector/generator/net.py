@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inspector.generator.feature_cache import FeatureCache
 from inspector.generator.fill import fill_base
+from inspector.generator.harmonic import carry_in
 from inspector.generator.paste import MatchedReferences, match_references
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
@@ -99,6 +100,9 @@ class _RegionPainter:
             else fill_base(pixels, mask, region, self._surroundings).pixels
         )
         hole = _grow(mask, self._surroundings)
+        if matched is not None:
+            x0, y0, x1, y1 = self._surroundings
+            self._base = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), self._base, hole > 0)
         self.tiles = [self._cut_tile(pixels, hole, box, matched, cache, model) for box in self.boxes]
 
     def paint(self, residuals: list[FloatImage]) -> FloatImage:
@@ -143,7 +147,9 @@ class _RegionPainter:
         laid = [warp(image, from_here, size) for image in (pixels[y0:y1, x0:x1], base)]
         # What lies outside of the frame is as unknown as the hole.
         unknown = warp(hole, from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
-        features = np.zeros((model.feature_channels, size[1] // FEATURE_CELL_PX, size[0] // FEATURE_CELL_PX), np.float32)
+        features = np.zeros(
+            (model.feature_channels, size[1] // FEATURE_CELL_PX, size[0] // FEATURE_CELL_PX), np.float32
+        )
         if matched is not None:
             for index, weight in zip(matched.indices, matched.weights, strict=True):
                 owner, number = matched.references.origin(index)
@@ -207,4 +213,3 @@ def _grow(mask: NDArray[np.bool_], box: BoxPx) -> NDArray[np.uint8]:
     kernel = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
     inside = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255)
     return np.asarray(cv2.dilate(inside, kernel), np.uint8)
-
