@@ -48,11 +48,6 @@ class Surroundings:
         x0, y0 = self.crop[:2]
         return x0, y0, x0 + (width << self.level), y0 + (height << self.level)
 
-    @property
-    def reduced_box(self) -> BoxPx:
-        """The same in reduced pixels, from the corner of the crop."""
-        return 0, 0, self.ring.shape[1], self.ring.shape[0]
-
     def sample_ring(self, most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of about `most` pixels of the ring, evenly taken."""
         places = np.flatnonzero(self.ring)
