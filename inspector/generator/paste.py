@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.alignment import find_warps, to_frame_px
+from inspector.generator.harmonic import carry_in
 from inspector.generator.light import Light, learn_lights, leave_light
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
@@ -28,12 +29,14 @@ from inspector.generator.regions import (
     split_mask,
 )
 from inspector.generator.repairer import Twin
-from inspector.generator.surroundings import FloatImage, view_surroundings
+from inspector.generator.surroundings import GUARD_PX, FloatImage, grow_mask, view_surroundings
 from inspector.geometry.registration import Matrix
 from inspector.records import BgrImage, BoxPx
 
 MOST_REFERENCES = 5
 RIDGE = 0.1
+RIM_PX = 8
+"""So far around a region is looked at what the references are off by there."""
 LEAST_VARIANCE = 1e-3
 
 
@@ -107,7 +110,14 @@ def lay_base(
 
     `box` must contain the region and may reach as far around it as the caller likes.
     """
-    return match_references(pixels, mask, region, references).combine(box or region.box_xyxy_px)
+    wanted = box or region.box_xyxy_px
+    outer = expand_box(wanted, GUARD_PX + RIM_PX, mask.shape[1], mask.shape[0])
+    base = match_references(pixels, mask, region, references).combine(outer)
+    x0, y0, x1, y1 = outer
+    hole = grow_mask(mask, outer)
+    carried = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), base.pixels, hole)
+    inside = carried[wanted[1] - y0 : wanted[3] - y0, wanted[0] - x0 : wanted[2] - x0]
+    return Base(wanted, np.ascontiguousarray(inside), base.indices, base.weights)
 
 
 def match_references(
