@@ -98,6 +98,9 @@ def finish(work: Workpiece, dice: np.random.Generator, material: Material, where
             brush(work, dice, where)
         elif look < 0.75:
             cast_skin(work, dice, where, 0.5)
+        if dice.random() < 0.5:
+            fine = fields.octaves(roomy(work.relief), dice, 4.0, 0.0)
+            work.grains.append(Grain(fine, albedo=float(dice.uniform(0.01, 0.06)), where=where))
     elif dice.random() < 0.5:
         peel(work, dice, where)
     else:

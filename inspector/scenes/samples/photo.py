@@ -123,10 +123,10 @@ def draw_camera(dice: np.random.Generator) -> Camera:
         gamma=float(dice.uniform(1.7, 2.4)),
         shoulder=float(dice.uniform(0.8, 2.2)),
         black=float(max(0.0, dice.normal(0.0, 0.02))),
-        blur_px=float(dice.uniform(0.45, 1.3)),
+        blur_px=float(np.exp(dice.uniform(np.log(0.3), np.log(1.1)))),
         focus_depth=float(dice.uniform(0.0, 1.0) ** 3),
         fringe=float(max(0.0, dice.normal(0.0, 0.0008))),
-        sharpen=float(max(0.0, dice.normal(0.25, 0.45))),
+        sharpen=float(max(0.0, dice.normal(0.4, 0.5))),
         noise=float(0.0025 * np.exp(dice.uniform(0, 2.2))),
         noise_grain=float(dice.uniform(0.0, 0.8)),
         vignette=float(abs(dice.normal(0, 0.12))),
@@ -202,7 +202,7 @@ def _sky_over(height: F32) -> F32:
 
 def shade(surface: Surface, rig: Rig) -> F32:
     """Linear light (H, W, 3) that leaves the surface towards the camera."""
-    height = cv2.GaussianBlur(surface.height, (0, 0), 0.6)
+    height = cv2.GaussianBlur(surface.height, (0, 0), 0.4)
     dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125, borderType=cv2.BORDER_REPLICATE)
     dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125, borderType=cv2.BORDER_REPLICATE)
     up = 1.0 / np.sqrt(1.0 + dx * dx + dy * dy)

@@ -14,9 +14,12 @@ from inspector.scenes.samples import photo, spoiling
 from inspector.scenes.samples.kinds import KINDS, draw_kind
 from inspector.scenes.samples.photo import Camera, Rig
 from inspector.scenes.samples.spoiling import Mask, Stage
-from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble
+from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble, close_up
 
 LEAST_SIDE_PX = 64
+WHOLE_SHARE = 0.5
+"""How often a part is seen whole and straight."""
+MOST_CLOSER = 2.0
 _BORDER_PX = 6
 _METER_STREAM = 1
 _VIEW_STREAM = 2
@@ -114,9 +117,25 @@ def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
         raise ValueError(f"a sample needs at least {LEAST_SIDE_PX} px a side, not {side_px}")
     dice = np.random.default_rng([seed])
     chosen = kind or draw_kind(dice)
-    work = KINDS[chosen](dice, side_px)
+    work = _draw_work(chosen, dice, side_px)
     rig, camera = photo.draw_rig(dice), photo.draw_camera(dice)
     return SamplePart(seed, chosen, side_px, work.registered, work, rig, _metered(work, rig, camera, seed, side_px))
+
+
+def _draw_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
+    """The workpiece as a whole, or turned and closer: only a piece of it is in the picture."""
+    maker = KINDS[kind]
+    if dice.random() < WHOLE_SHARE:
+        return maker(dice, side_px)
+    closer = float(dice.choice([1.0, np.exp(dice.uniform(0.1, np.log(MOST_CLOSER)))]))
+    work = maker(dice, int(side_px * closer))
+    if not work.registered:
+        return work
+    turn_deg = float(dice.choice([0.0, 90.0, 180.0, 270.0, dice.uniform(0, 360)]) + dice.normal(0, 2.0))
+    extent = np.array(work.relief.height.shape[::-1])
+    reach = (closer - 1.0) / 2 * side_px
+    centre = extent / 2 - 0.5 + dice.uniform(-reach, reach, 2)
+    return close_up(work, side_px, (float(centre[0]), float(centre[1])), turn_deg)
 
 
 def _metered(work: Workpiece, rig: Rig, camera: Camera, seed: int, side_px: int) -> Camera:

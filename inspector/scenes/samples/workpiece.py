@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -194,3 +194,31 @@ def cloth_of(side_px: int) -> Relief:
     """The drawing board for a surface without a pose: larger than its pictures, which see different windows."""
     whole = float(int(1.6 * side_px))
     return Relief((0.0, 0.0, whole, whole), 1.0)
+
+
+def close_up(work: Workpiece, side_px: int, centre: tuple[float, float], turn_deg: float) -> Workpiece:
+    """The part turned clockwise by `turn_deg` and seen closer: a board for pictures of `side_px` around `centre`."""
+    turn = np.deg2rad(turn_deg)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    board = board_of(side_px)
+    size = board.height.shape[1], board.height.shape[0]
+    shift = np.array(size) / 2 - 0.5 - matrix @ np.array(centre)
+    affine = np.column_stack([matrix, shift])
+
+    def seen(plane: F32) -> F32:
+        border = cv2.BORDER_REFLECT_101
+        return np.asarray(cv2.warpAffine(plane, affine, size, flags=cv2.INTER_LINEAR, borderMode=border), np.float32)
+
+    for plane, old in zip(board.albedo, work.relief.albedo, strict=True):
+        plane[:] = seen(old)
+    for name in ("height", "metal", "gloss", "coverage"):
+        getattr(board, name)[:] = seen(getattr(work.relief, name))
+    placements = []
+    for placed in work.placements:
+        x, y = matrix @ (placed.x - 0.5, placed.y - 0.5) + shift + 0.5
+        placements.append(replace(placed, x=float(x), y=float(y), turn_deg=placed.turn_deg + turn_deg))
+    grains = []
+    for grain in work.grains:
+        where = None if grain.where is None else seen(grain.where)
+        grains.append(replace(grain, where=where, field=seen(grain.field) if grain.fixed else grain.field))
+    return replace(work, relief=board, placements=placements, grains=grains)
