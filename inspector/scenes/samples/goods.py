@@ -271,7 +271,9 @@ def toy(dice: np.random.Generator, side: int) -> Workpiece:
     cover = finishes.sheet_of(relief, figure)
     if dice.random() < 0.6:
         other = plastic(dice).albedo
-        share = np.clip(2.0 * fields.octaves((rows, columns), dice, whole * 0.5, 1.0) - dice.uniform(0, 2), 0, 1) * cover
+        share = (
+            np.clip(2.0 * fields.octaves((rows, columns), dice, whole * 0.5, 1.0) - dice.uniform(0, 2), 0, 1) * cover
+        )
         for plane, colour in zip(relief.albedo, other, strict=True):
             plane += np.asarray(0.9 * share * (colour - plane), np.float32)
     finishes.peel(work, dice, cover)
