@@ -209,12 +209,11 @@ def panel(dice: np.random.Generator, side: int) -> Workpiece:
     material = metal(dice) if dice.random() < 0.6 else plastic(dice)
     cover_with(relief, material)
     for _ in range(int(dice.integers(1, 4))):
-        line = shapes.capsule(
-            relief,
-            tuple(dice.uniform(-0.2, 0.3, 2) * whole),
-            tuple(dice.uniform(0.7, 1.2, 2) * whole),
-            float(dice.uniform(1, 4)),
-        )
+        place, lean = float(dice.uniform(0.1, 0.9)) * whole, float(dice.choice([0.0, 0.0, dice.normal(0, 0.3)])) * whole
+        ends = ((-0.1 * whole, place), (1.1 * whole, place + lean))
+        if dice.random() < 0.5:
+            ends = ((place, -0.1 * whole), (place + lean, 1.1 * whole))
+        line = shapes.capsule(relief, *ends, float(dice.uniform(1, 4)))
         finishes.groove(relief, line, -float(dice.uniform(2, 6)))
     radius = whole * float(dice.uniform(0.02, 0.06))
     small = Relief((-1.5 * radius, -1.5 * radius, 1.5 * radius, 1.5 * radius), 1.0)

@@ -45,7 +45,10 @@ class Rig:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """The camera of a station; sigmas in pixels, noise as a share of full scale."""
+    """The camera of a station; sigmas in pixels, noise as a share of full scale.
+
+    `focus_tilt` is how far (x, y) the plane of focus leans, `spot` a bright place: x, y, radius in half pictures, gain.
+    """
 
     exposure: float
     gamma: float
@@ -61,6 +64,8 @@ class Camera:
     tilt: tuple[float, float]
     jpeg: int
     grey: bool
+    focus_tilt: tuple[float, float]
+    spot: tuple[float, float, float, float]
 
 
 def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
@@ -133,7 +138,21 @@ def draw_camera(dice: np.random.Generator) -> Camera:
         tilt=(float(dice.normal(0, 0.08)), float(dice.normal(0, 0.08))),
         jpeg=int(dice.choice([0, int(dice.integers(70, 98))])),
         grey=bool(dice.random() < 0.15),
+        focus_tilt=_draw_focus_tilt(dice),
+        spot=(*(float(value) for value in dice.uniform(-1.1, 1.1, 2)), float(dice.uniform(0.2, 0.9)), _draw_spot(dice)),
     )
+
+
+def _draw_focus_tilt(dice: np.random.Generator) -> tuple[float, float]:
+    """Mostly flat; close up, one side may be well out of focus."""
+    if dice.random() < 0.7:
+        return 0.0, 0.0
+    return float(dice.normal(0, 0.5)), float(dice.normal(0, 0.5))
+
+
+def _draw_spot(dice: np.random.Generator) -> float:
+    """Mostly none; else a lamp's image that may burn out."""
+    return 0.0 if dice.random() < 0.7 else float(dice.uniform(0.3, 3.0))
 
 
 def vary_camera(camera: Camera, dice: np.random.Generator, strength: float) -> Camera:
@@ -144,6 +163,7 @@ def vary_camera(camera: Camera, dice: np.random.Generator, strength: float) -> C
         exposure=camera.exposure * float(np.exp(strength * dice.normal(0, 0.07))),
         blur_px=float(max(0.3, camera.blur_px * np.exp(strength * dice.normal(0, 0.12)))),
         noise=camera.noise * float(np.exp(strength * dice.normal(0, 0.2))),
+        spot=(*(value + float(move) for value, move in zip(camera.spot[:2], shift, strict=True)), *camera.spot[2:]),
         tilt=(camera.tilt[0] + float(shift[0]), camera.tilt[1] + float(shift[1])),
     )
 
@@ -250,6 +270,11 @@ def develop(light: F32, height: F32, camera: Camera, dice: np.random.Generator) 
         depth = np.clip(np.abs(height - np.float32(np.median(height))) / (0.12 * side), 0, 1) * camera.focus_depth
         far = cv2.GaussianBlur(light, (0, 0), camera.blur_px + 2.0)
         seen += depth[..., None] * (far - seen)
+    axis = np.linspace(-1.0, 1.0, side, dtype=np.float32)
+    x, y = axis[None, :], axis[:, None]
+    if any(camera.focus_tilt):
+        away = np.clip(np.abs(camera.focus_tilt[0] * x + camera.focus_tilt[1] * y) - 0.15, 0, 1)
+        seen += away[..., None] * (cv2.GaussianBlur(seen, (0, 0), 3.0) - seen)
     if camera.fringe > 2e-4:
         for channel, sign in ((0, -1.0), (2, 1.0)):
             grow = 1.0 + sign * camera.fringe
@@ -258,9 +283,10 @@ def develop(light: F32, height: F32, camera: Camera, dice: np.random.Generator) 
                 np.ascontiguousarray(seen[..., channel]), matrix, (side, side), borderMode=cv2.BORDER_REPLICATE
             )
             seen[..., channel] = plane
-    axis = np.linspace(-1.0, 1.0, side, dtype=np.float32)
-    x, y = axis[None, :], axis[:, None]
     gain = (1.0 - camera.vignette * (x * x + y * y) / 2) * (1.0 + camera.tilt[0] * x) * (1.0 + camera.tilt[1] * y)
+    if camera.spot[3]:
+        across = ((x - camera.spot[0]) ** 2 + (y - camera.spot[1]) ** 2) / (2 * camera.spot[2] ** 2)
+        gain = gain * (1.0 + camera.spot[3] * np.exp(-across))
     seen *= (gain * np.float32(camera.exposure))[..., None]
     if camera.grey:
         seen = cv2.merge([cv2.transform(seen, np.array([[0.15, 0.6, 0.25]], np.float32))] * 3)

@@ -12,6 +12,7 @@ from inspector.scenes.defects import Use
 from inspector.scenes.light import F32, U8
 from inspector.scenes.samples import photo, spoiling
 from inspector.scenes.samples.kinds import KINDS, draw_kind
+from inspector.scenes.samples.mixtures import lay_on_texture, wrap_in_texture
 from inspector.scenes.samples.photo import Camera, Rig
 from inspector.scenes.samples.spoiling import Mask, Stage
 from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble, close_up
@@ -20,6 +21,8 @@ LEAST_SIDE_PX = 64
 WHOLE_SHARE = 0.5
 """How often a part is seen whole and straight."""
 MOST_CLOSER = 2.0
+TEXTURED_GROUND_SHARE = 0.2
+WRAPPED_SHARE = 0.15
 _BORDER_PX = 6
 _METER_STREAM = 1
 _VIEW_STREAM = 2
@@ -124,11 +127,10 @@ def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
 
 def _draw_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
     """The workpiece as a whole, or turned and closer: only a piece of it is in the picture."""
-    maker = KINDS[kind]
     if dice.random() < WHOLE_SHARE:
-        return maker(dice, side_px)
+        return _make_work(kind, dice, side_px)
     closer = float(dice.choice([1.0, np.exp(dice.uniform(0.1, np.log(MOST_CLOSER)))]))
-    work = maker(dice, int(side_px * closer))
+    work = _make_work(kind, dice, int(side_px * closer))
     if not work.registered:
         return work
     turn_deg = float(dice.choice([0.0, 90.0, 180.0, 270.0, dice.uniform(0, 360)]) + dice.normal(0, 2.0))
@@ -136,6 +138,17 @@ def _draw_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
     reach = (closer - 1.0) / 2 * side_px
     centre = extent / 2 - 0.5 + dice.uniform(-reach, reach, 2)
     return close_up(work, side_px, (float(centre[0]), float(centre[1])), turn_deg)
+
+
+def _make_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
+    """The workpiece as its maker made it, or on another ground, or with the structure of a texture."""
+    work = KINDS[kind](dice, side_px)
+    look = dice.random()
+    if work.registered and look < TEXTURED_GROUND_SHARE:
+        lay_on_texture(work, dice, side_px)
+    elif work.registered and look > 1.0 - WRAPPED_SHARE:
+        wrap_in_texture(work, dice, side_px)
+    return work
 
 
 def _metered(work: Workpiece, rig: Rig, camera: Camera, seed: int, side_px: int) -> Camera:
