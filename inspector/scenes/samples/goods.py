@@ -10,7 +10,7 @@ from inspector.scenes.lettering import draw_text, text_width
 from inspector.scenes.light import F32
 from inspector.scenes.relief import Relief
 from inspector.scenes.samples import fields, finishes, shapes
-from inspector.scenes.samples.electronics import random_text
+from inspector.scenes.samples.board_parts import random_text
 from inspector.scenes.samples.materials import Material, contrasting, hsv, metal, natural, plastic
 from inspector.scenes.samples.workpiece import Grain, Placement, Stamp, Workpiece, board_of, put, stamp_of
 
@@ -312,7 +312,7 @@ def macaroni(dice: np.random.Generator, side: int) -> Workpiece:
         tube = shapes.with_distance(shapes.whole(relief), gap)
         put(relief, tube, material, np.asarray(shapes.dome(tube, radius) + number * 2.0, np.float32))
         if dice.random() < 0.7:
-            end = shapes.ellipse(relief, *path[0], radius * 0.35, radius * 0.7, float(angle))
+            end = shapes.ellipse(relief, *shapes.pair(path[0]), radius * 0.35, radius * 0.7, float(angle))
             dark = Material(np.asarray(material.albedo * np.float32(0.3), np.float32), 0.0, 0.1)
             put(relief, end, dark, 0.0)
     finishes.finish(work, dice, material)
@@ -329,11 +329,11 @@ def blob(dice: np.random.Generator, side: int) -> Workpiece:
     for _number in range(count):
         centre = whole * (np.array([0.5, 0.5]) if count == 1 else dice.uniform(0.25, 0.75, 2))
         radius = whole * float(dice.uniform(0.25, 0.38)) / (1.0 if count == 1 else 2.0)
-        lump = shapes.lobes(relief, *centre, radius, dice, float(dice.uniform(0.02, 0.3)))
+        lump = shapes.lobes(relief, *shapes.pair(centre), radius, dice, float(dice.uniform(0.02, 0.3)))
         height = shapes.dome(lump, radius * float(dice.uniform(0.3, 1.0))) * float(dice.uniform(0.4, 1.0))
         put(relief, lump, material, np.asarray(height + 2.0, np.float32))
         if dice.random() < 0.5:
-            dent = shapes.lobes(relief, *(centre + dice.normal(0, 0.1, 2) * radius), radius * 0.4, dice, 0.3)
+            dent = shapes.lobes(relief, *shapes.pair(centre + dice.normal(0, 0.1, 2) * radius), radius * 0.4, dice, 0.3)
             finishes.groove(
                 relief, dent, np.asarray(float(dice.normal(0, 4)) * dent.rounded_edge(radius * 0.3), np.float32)
             )
@@ -389,7 +389,9 @@ def label(dice: np.random.Generator, side: int) -> Workpiece:
     work, relief, whole = _start(dice, side)
     paper = plastic(dice) if dice.random() < 0.5 else Material(hsv(0.1, 0.04, dice.uniform(0.8, 1.0)), 0.0, 0.2)
     if dice.random() < 0.6:
-        patch = relief.box(whole / 2, whole / 2, *(whole * dice.uniform(0.7, 0.95, 2)), float(dice.uniform(0, 14)))
+        patch = relief.box(
+            whole / 2, whole / 2, *shapes.pair(whole * dice.uniform(0.7, 0.95, 2)), float(dice.uniform(0, 14))
+        )
     else:
         patch = shapes.whole(relief)
     cover = finishes.body(work, dice, patch, paper, 1.2, 1.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.scenes.lettering import draw_text
 from inspector.scenes.relief import Patch, Relief
 from inspector.scenes.samples import fields, finishes, shapes
-from inspector.scenes.samples.electronics import random_text
+from inspector.scenes.samples.board_parts import random_text
 from inspector.scenes.samples.materials import Material, any_material, contrasting, hsv, metal, natural, plastic
 from inspector.scenes.samples.workpiece import Grain, Placement, Workpiece, board_of, cover_with, put, stamp_of
 
@@ -29,7 +31,9 @@ def _curve(dice: np.random.Generator, start: Path, end: Path, sag: float, steps:
     """A smooth path between two points that wanders by up to about `sag`."""
     share = np.linspace(0, 1, steps)[:, None]
     across = np.array([-(end - start)[1], (end - start)[0]]) / max(1e-6, float(np.hypot(*(end - start))))
-    swing = sum(dice.normal(0, sag / order) * np.sin(order * np.pi * share) for order in (1, 2, 3))
+    swing = np.zeros_like(share)
+    for order in (1, 2, 3):
+        swing += dice.normal(0, sag / order) * np.sin(order * np.pi * share)
     return start + share * (end - start) + across * swing
 
 
@@ -37,7 +41,7 @@ def _tube(relief: Relief, path: Path, radius: float) -> Patch:
     """A round rod along a path, over the whole relief."""
     ys, xs = np.mgrid[0 : relief.height.shape[0], 0 : relief.height.shape[1]].astype(np.float32)
     gap = np.full(relief.height.shape, 1e3, np.float32)
-    for one, two in zip(path[:-1], path[1:], strict=True):
+    for one, two in pairwise(path):
         axis = two - one
         low, high = np.minimum(one, two) - radius - 3, np.maximum(one, two) + radius + 4
         y0, y1 = int(max(0, low[1])), int(max(0, high[1]))
@@ -68,7 +72,7 @@ def wires(dice: np.random.Generator, side: int) -> Workpiece:
     if dice.random() < 0.6:
         wide = count * radius * 2.3
         middle = whole / 2 + along * whole * float(dice.uniform(-0.3, 0.3))
-        clip = shapes.turned_box(relief, *middle, whole * float(dice.uniform(0.08, 0.25)), wide, turn, 3.0)
+        clip = shapes.turned_box(relief, *shapes.pair(middle), whole * float(dice.uniform(0.08, 0.25)), wide, turn, 3.0)
         finishes.body(work, dice, clip, any_material(dice), radius * 2.5, 4.0)
     finishes.speckle(work, dice, None, 0.4)
     work.pliable_px = float(dice.uniform(0.3, 2.0))
@@ -116,7 +120,9 @@ def ring(dice: np.random.Generator, side: int) -> Workpiece:
         radius, wide = whole * float(dice.uniform(0.15, 0.42)), whole * float(dice.uniform(0.012, 0.07))
         centre = whole / 2 + dice.normal(0, 0.03, 2) * whole
         turns = np.linspace(0, 2 * np.pi, 48)
-        wobble = 1.0 + sum(dice.normal(0, 0.03) * np.cos(k * turns + dice.uniform(0, 6)) for k in (2, 3))
+        wobble = np.ones_like(turns)
+        for order in (2, 3):
+            wobble += dice.normal(0, 0.03) * np.cos(order * turns + dice.uniform(0, 6))
         path = centre + (radius * wobble)[:, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
         path[-1] = path[0]
         tube = _tube(relief, path, wide)
@@ -139,7 +145,9 @@ def cylinder(dice: np.random.Generator, side: int) -> Workpiece:
     while place < end:
         long = whole * float(np.exp(dice.uniform(np.log(0.03), np.log(0.45))))
         middle = whole / 2 + axis * (place + long / 2)
-        piece = shapes.turned_box(relief, *middle, long + 1.0, 2 * radius, turn, float(dice.choice([0.0, 2.0])))
+        piece = shapes.turned_box(
+            relief, *shapes.pair(middle), long + 1.0, 2 * radius, turn, float(dice.choice([0.0, 2.0]))
+        )
         bow = np.sqrt(np.clip(1.0 - (piece.y / radius) ** 2, 0.0, 1.0))
         lip = np.float32(radius * dice.uniform(0, 0.05)) * np.clip((long / 2 - np.abs(piece.x)) / 3.0, 0, 1)
         rings = float(dice.choice([0.0, 0.0, 1.0])) * np.sin(2 * np.pi * piece.x / float(dice.uniform(3, 9)))
@@ -273,7 +281,7 @@ def wafer(dice: np.random.Generator, side: int) -> Workpiece:
 
 def chain(dice: np.random.Generator, side: int) -> Workpiece:
     """Roller chains, bracelets, bead rows, terminals on a strip: one thing again and again along a line."""
-    work, relief, whole = _start(dice, side)
+    work, _, whole = _start(dice, side)
     size = whole * float(dice.uniform(0.05, 0.13))
     small = Relief((-1.6 * size, -1.6 * size, 1.6 * size, 1.6 * size), 1.0)
     for _ in range(int(dice.integers(2, 5))):
@@ -283,7 +291,7 @@ def chain(dice: np.random.Generator, side: int) -> Workpiece:
         if look == 0:
             patch = small.disc(x, y, size * float(dice.uniform(0.2, 0.6)))
         elif look == 1:
-            patch = small.box(x, y, *(size * dice.uniform(0.4, 1.8, 2)), size * float(dice.uniform(0, 0.2)))
+            patch = small.box(x, y, *shapes.pair(size * dice.uniform(0.4, 1.8, 2)), size * float(dice.uniform(0, 0.2)))
         elif look == 2:
             patch = shapes.capsule(small, (-size, 0), (size, 0), size * float(dice.uniform(0.2, 0.5)))
         else:

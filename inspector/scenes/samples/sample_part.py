@@ -177,7 +177,7 @@ def _draw_pose(dice: np.random.Generator, side: int, reach_px: float) -> F32:
     middle = (side - 1) / 2
     turn_deg = float(np.rad2deg(draws[0] * reach_px / (2 * side)))
     matrix = cv2.getRotationMatrix2D((middle, middle), turn_deg, float(1.0 + draws[1] * reach_px / (2 * side)))
-    matrix[:, 2] += draws[2:] * reach_px * 0.5
+    matrix = matrix + np.array([[0.0, 0.0, draws[2]], [0.0, 0.0, draws[3]]]) * reach_px * 0.5
     return np.asarray(matrix, np.float32)
 
 
