@@ -25,8 +25,8 @@ def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def a_part_for(kind: str) -> SamplePart:
-    """A part that has what this family needs: loose pieces, or a structure all over."""
-    return make_part(3, SIDE_PX, "pcb" if kind in LOOSE_PIECE_FAMILIES else "stripes")
+    """A part that has what this family needs: loose pieces, or print and edges all over."""
+    return make_part(3, SIDE_PX, "pcb" if kind in LOOSE_PIECE_FAMILIES else "label")
 
 
 @pytest.mark.parametrize("kind", KINDS)

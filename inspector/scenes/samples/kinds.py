@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inspector.scenes.samples import electronics, goods, joined, mechanics, mixtures, textures
+from inspector.scenes.samples import electronics, goods, joined, mechanics, mixtures, moulded, textures
 from inspector.scenes.samples.workpiece import Workpiece
 
 Maker: TypeAlias = Callable[[np.random.Generator, int], Workpiece]
@@ -18,6 +18,7 @@ KINDS: dict[str, Maker] = {
     **joined.MAKERS,
     **mechanics.MAKERS,
     **mixtures.MAKERS,
+    **moulded.MAKERS,
     **textures.MAKERS,
 }
 """The maker of every kind."""

@@ -50,6 +50,16 @@ def wrap_in_texture(work: Workpiece, dice: np.random.Generator, side_px: int) ->
     work.relief.height += where * height * np.float32(dice.uniform(0.2, 0.8))
 
 
+def cloud(work: Workpiece, dice: np.random.Generator) -> None:
+    """Uneven shade and colour over a surface, as all large surfaces have it, in place."""
+    rows, columns = work.relief.height.shape
+    shade = fields.spectrum((rows, columns), dice, float(dice.uniform(1.4, 2.2)))
+    tint = 1.0 + dice.normal(0, 0.4, 3).astype(np.float32)
+    amount = np.float32(dice.uniform(0.02, 0.18))
+    for plane, share in zip(work.relief.albedo, tint, strict=True):
+        plane *= np.clip(1.0 + amount * share * shade, 0.1, 2.0)
+
+
 def inlaid(dice: np.random.Generator, side: int) -> Workpiece:
     """Two or three surfaces that meet along edges: strips, patches, insets; always in the same place."""
     work = Workpiece(board_of(side))

@@ -12,7 +12,7 @@ from inspector.scenes.defects import Use
 from inspector.scenes.light import F32, U8
 from inspector.scenes.samples import photo, spoiling
 from inspector.scenes.samples.kinds import KINDS, draw_kind
-from inspector.scenes.samples.mixtures import lay_on_texture, wrap_in_texture
+from inspector.scenes.samples.mixtures import cloud, lay_on_texture, wrap_in_texture
 from inspector.scenes.samples.photo import Camera, Rig
 from inspector.scenes.samples.spoiling import Mask, Stage
 from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble, close_up
@@ -23,6 +23,7 @@ WHOLE_SHARE = 0.5
 MOST_CLOSER = 2.0
 TEXTURED_GROUND_SHARE = 0.2
 WRAPPED_SHARE = 0.15
+CLOUDED_SHARE = 0.5
 _BORDER_PX = 6
 _METER_STREAM = 1
 _VIEW_STREAM = 2
@@ -148,6 +149,8 @@ def _make_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
         lay_on_texture(work, dice, side_px)
     elif work.registered and look > 1.0 - WRAPPED_SHARE:
         wrap_in_texture(work, dice, side_px)
+    elif not work.registered and look < CLOUDED_SHARE:
+        cloud(work, dice)
     return work
 
 

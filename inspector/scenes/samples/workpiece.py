@@ -124,12 +124,12 @@ def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side:
     bare = 1.0 - work.relief.coverage
     for grain in work.grains:
         if grain.ground:
-            _add_grain(colour, form, grain, bare, grain_dice, window)
+            _add_grain(colour, form, grain, bare, grain_dice, variation, window)
     for placed in work.placements:
         _lay_stamp(colour, form, placed, dice, variation, (left, top))
     for grain in work.grains:
         if not grain.ground:
-            _add_grain(colour, form, grain, grain.where, grain_dice, window)
+            _add_grain(colour, form, grain, grain.where, grain_dice, variation, window)
     return Surface(
         colour,
         np.ascontiguousarray(form[..., 0]),
@@ -171,6 +171,7 @@ def _add_grain(
     grain: Grain,
     where: F32 | None,
     dice: np.random.Generator,
+    variation: float,
     window: tuple[slice, slice],
 ) -> None:
     side = form.shape[0]
@@ -179,7 +180,9 @@ def _add_grain(
     else:
         top = int(dice.integers(0, grain.field.shape[0] - side + 1))
         left = int(dice.integers(0, grain.field.shape[1] - side + 1))
-        seen = grain.field[top : top + side, left : left + side]
+        # Some pieces are rougher or dirtier than others.
+        amount = np.float32(np.exp(variation * dice.normal(0, 0.2)))
+        seen = amount * grain.field[top : top + side, left : left + side]
     if where is not None:
         seen = seen * where[window]
     if grain.albedo:
