@@ -23,7 +23,15 @@ KINDS: dict[str, Maker] = {
 }
 """The maker of every kind."""
 
-_WEIGHTS: dict[str, float] = {"pcb": 3.0, "noise": 1.5, "composed": 3.0, "toy": 2.0, "inlaid": 2.0}
+_WEIGHTS: dict[str, float] = {
+    "pcb": 3.0,
+    "noise": 1.5,
+    "composed": 3.0,
+    "toy": 2.0,
+    "inlaid": 2.0,
+    "thread": 2.0,
+    "ground_metal": 2.0,
+}
 """How often a kind is drawn against the others' 1."""
 
 

@@ -54,7 +54,7 @@ def cloud(work: Workpiece, dice: np.random.Generator) -> None:
     """Uneven shade and colour over a surface, as all large surfaces have it, in place."""
     rows, columns = work.relief.height.shape
     shade = fields.spectrum((rows, columns), dice, float(dice.uniform(1.4, 2.2)))
-    tint = 1.0 + dice.normal(0, 0.4, 3).astype(np.float32)
+    tint = 1.0 + dice.normal(0, 0.2, 3).astype(np.float32)
     amount = np.float32(dice.uniform(0.02, 0.18))
     for plane, share in zip(work.relief.albedo, tint, strict=True):
         plane *= np.clip(1.0 + amount * share * shade, 0.1, 2.0)

@@ -239,7 +239,7 @@ def wheel(dice: np.random.Generator, side: int) -> Workpiece:
     work, relief, whole = _start(dice, side)
     centre, radius = whole / 2, whole * float(dice.uniform(0.36, 0.47))
     tyre, spoke = plastic(dice), any_material(dice)
-    tread = int(dice.choice([0, dice.integers(20, 70)]))
+    tread = int(dice.choice([0, int(dice.integers(20, 70))]))
     rim = (
         shapes.gear(relief, centre, centre, radius, tread, radius * 0.06, 0.0, 0.6)
         if tread

@@ -153,7 +153,7 @@ def _draw_focus_tilt(dice: np.random.Generator) -> tuple[float, float]:
 def _draw_spot(dice: np.random.Generator) -> tuple[float, float, float, float]:
     """Mostly without effect; else a lamp's image that may burn out."""
     x, y = (float(value) for value in dice.uniform(-1.1, 1.1, 2))
-    gain = 0.0 if dice.random() < 0.7 else float(dice.uniform(0.3, 3.0))
+    gain = 0.0 if dice.random() < 0.75 else float(dice.uniform(0.3, 2.5))
     return x, y, float(dice.uniform(0.2, 0.9)), gain
 
 

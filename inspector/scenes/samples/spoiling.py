@@ -43,6 +43,9 @@ FAMILIES: dict[str, Use] = {
 LOOSE_PIECE_FAMILIES = ("missing_part", "misplaced_part", "extra_part", "wrong_part")
 """Families that need a part with loose pieces."""
 
+EDGE_FAMILIES = ("burr", "chipped_edge", "short", "open", "print_fault")
+"""Families that begin at edges of the part or of its print."""
+
 ATTEMPTS = 16
 LEAST_SIDE_PX = 10
 FAINT_LEVELS = 4
@@ -75,7 +78,7 @@ def paint_kind(picture: U8, kind: str, dice: np.random.Generator, stage: Stage, 
     """
     side = picture.shape[0]
     painter, (least, most) = PAINTERS[kind]
-    places = np.argwhere(inside > 0.5)
+    places = np.argwhere((_edges(picture) if kind in EDGE_FAMILIES else inside) * inside > 0.5)
     for _ in range(ATTEMPTS):
         size = int(np.clip(side * float(np.exp(dice.uniform(np.log(least), np.log(most)))), LEAST_SIDE_PX, side))
         y, x = places[int(dice.integers(0, len(places)))] if len(places) else dice.integers(0, side, 2)
@@ -86,6 +89,13 @@ def paint_kind(picture: U8, kind: str, dice: np.random.Generator, stage: Stage, 
         if kept is not None:
             return kept
     return None
+
+
+def _edges(picture: U8) -> F32:
+    """(H, W) 1 on the strongest edges, 0 elsewhere."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32), (0, 0), 1.5)
+    steep = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    return np.asarray(steep >= np.percentile(steep, 90), np.float32)
 
 
 def keep_visible(before: U8, after: U8) -> tuple[U8, Mask] | None:
