@@ -119,6 +119,16 @@ def test_masks_are_exact(kind: str) -> None:
     assert np.array_equal(same_mask, mask)
 
 
+@pytest.mark.parametrize("kind", LOOSE_PIECE_FAMILIES)
+def test_a_faulty_piece_is_photographed_at_the_same_moment(kind: str) -> None:
+    """With the view's seed, what lies away from the faulty piece is the very photograph, noise and all."""
+    part = make_part(3, SIDE_PX, "pcb")
+    good = part.render(7)
+    bad, mask, _ = part.spoil(good, 1, [kind], view=7)
+    assert np.array_equal(cv2.absdiff(good, bad).max(axis=2) > 0, mask)
+    assert mask.mean() < 0.4
+
+
 def test_families_stay_apart() -> None:
     """No family teaches and judges; a family has the same use wherever the scenes know its name."""
     assert not set(families_for("train")) & set(families_for("judge"))

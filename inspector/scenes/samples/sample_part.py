@@ -51,11 +51,14 @@ class SamplePart:
         `variation` scales what differs between pieces and moments (0: hardly anything, 1: a usual line).
         `misregistration_px` is how far corners may be off through shift, turn and scale.
         """
+        return self._photograph(self.work, seed, variation, misregistration_px)
+
+    def _photograph(self, work: Workpiece, seed: int, variation: float, misregistration_px: float) -> U8:
         dice = np.random.default_rng([self.seed, _VIEW_STREAM, seed])
         rig = photo.vary_rig(self.rig, dice, variation)
         camera = photo.vary_camera(self.camera, dice, variation)
         whole = self.side_px + 2 * _BORDER_PX
-        surface = assemble(self.work, dice, variation, whole)
+        surface = assemble(work, dice, variation, whole)
         light, height = photo.shade(surface, rig), surface.height
         pliable = self.work.pliable_px * variation
         pose = _draw_pose(dice, whole, misregistration_px)
@@ -63,8 +66,13 @@ class SamplePart:
             light, height = photo.bend(light, height, dice, pliable, pose)
         return photo.develop(_inner(light, self.side_px), _inner(height, self.side_px), camera, dice)
 
-    def spoil(self, image: U8, seed: int, families: Use | Sequence[str] | None = None) -> tuple[U8, Mask, str]:
+    def spoil(
+        self, image: U8, seed: int, families: Use | Sequence[str] | None = None, *, view: int | None = None
+    ) -> tuple[U8, Mask, str]:
         """A copy of one of this part's photographs with one defect, its mask (side, side) bool, and its kind.
+
+        With `view`, the seed that `image` was rendered from (at the usual variation, registered), a faulty loose piece
+        is photographed again at that very moment; without, the difference it makes to an ideal picture is added.
 
         Outside the mask no byte differs; inside every pixel does. `families` is a use ("train", "judge") or a list
         of names; all when None. Raises ValueError for an image of another size or an unknown family, and RuntimeError
@@ -77,7 +85,7 @@ class SamplePart:
         for number in dice.permutation(len(kinds)):
             kind = kinds[int(number)]
             if kind in spoiling.LOOSE_PIECE_FAMILIES:
-                made = self._spoil_piece(image, kind, dice)
+                made = self._spoil_piece(image, kind, dice, view)
             else:
                 stage = Stage(image, self.rig.lamps[0].direction[:2])
                 made = spoiling.paint_kind(image, kind, dice, stage, self._on_part(dice))
@@ -92,12 +100,13 @@ class SamplePart:
             return np.ones((self.side_px, self.side_px), np.float32)
         return cover
 
-    def _spoil_piece(self, image: U8, kind: str, dice: np.random.Generator) -> tuple[U8, Mask] | None:
-        """Fault one loose piece: the difference it makes to an ideal photograph goes into this one."""
-        good = self._ideal(self.work)
+    def _spoil_piece(self, image: U8, kind: str, dice: np.random.Generator, view: int | None) -> tuple[U8, Mask] | None:
+        """Fault one loose piece."""
+        good = self._ideal(self.work) if view is None else image
         for _ in range(spoiling.ATTEMPTS):
             faulty = replace(self.work, placements=_with_fault(self.work.placements, kind, dice, self.side_px))
-            change = self._ideal(faulty).astype(np.float32) - good
+            bad = self._ideal(faulty) if view is None else self._photograph(faulty, view, 1.0, 0.0)
+            change = bad.astype(np.float32) - good
             spoilt = np.clip(image + change + 0.5, 0, 255).astype(np.uint8)
             kept = spoiling.keep_visible(image, np.where(np.abs(change).max(axis=2)[..., None] < 3, image, spoilt))
             if kept is not None:

@@ -110,9 +110,10 @@ class Surface:
 def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side: int) -> Surface:
     """One piece: the relief with its loose pieces in place and its own grain; (side, side).
 
-    The grain does not depend on the placements: a piece may be assembled again without one of them.
+    Grain, and what is drawn from `dice` later, do not depend on the placements: a piece may be assembled again
+    with one less or one more.
     """
-    grain_dice = np.random.default_rng(dice.integers(0, 2**63))
+    grain_dice, piece_dice = (np.random.default_rng(seed) for seed in dice.integers(0, 2**63, 2))
     rows, columns = work.relief.height.shape
     if work.registered:
         top, left = (rows - side) // 2, (columns - side) // 2
@@ -126,7 +127,7 @@ def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side:
         if grain.ground:
             _add_grain(colour, form, grain, bare, grain_dice, variation, window)
     for placed in work.placements:
-        _lay_stamp(colour, form, placed, dice, variation, (left, top))
+        _lay_stamp(colour, form, placed, piece_dice, variation, (left, top))
     for grain in work.grains:
         if not grain.ground:
             _add_grain(colour, form, grain, grain.where, grain_dice, variation, window)
