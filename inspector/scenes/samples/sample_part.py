@@ -10,7 +10,7 @@ import numpy as np
 
 from inspector.scenes.defects import Use
 from inspector.scenes.light import F32, U8
-from inspector.scenes.samples import photo, spoiling
+from inspector.scenes.samples import finishes, photo, spoiling
 from inspector.scenes.samples.kinds import KINDS, draw_kind
 from inspector.scenes.samples.mixtures import cloud, lay_on_texture, wrap_in_texture
 from inspector.scenes.samples.photo import Camera, Rig
@@ -24,6 +24,8 @@ MOST_CLOSER = 2.0
 TEXTURED_GROUND_SHARE = 0.2
 WRAPPED_SHARE = 0.15
 CLOUDED_SHARE = 0.5
+UNEVEN_SHARE = 0.5
+DUSTY_SHARE = 0.3
 _BORDER_PX = 6
 _METER_STREAM = 1
 _VIEW_STREAM = 2
@@ -160,6 +162,10 @@ def _make_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
         wrap_in_texture(work, dice, side_px)
     elif not work.registered and look < CLOUDED_SHARE:
         cloud(work, dice)
+    if dice.random() < UNEVEN_SHARE:
+        finishes.speckle(work, dice, None, 0.5)
+    if dice.random() < DUSTY_SHARE:
+        finishes.dust(work, dice)
     return work
 
 

@@ -220,6 +220,9 @@ def close_up(work: Workpiece, side_px: int, centre: tuple[float, float], turn_de
     placements = []
     for placed in work.placements:
         x, y = matrix @ (placed.x - 0.5, placed.y - 0.5) + shift + 0.5
+        reach = max(placed.stamp.colour.shape[:2])
+        if not (-reach < x < size[0] + reach and -reach < y < size[1] + reach):
+            continue
         placements.append(replace(placed, x=float(x), y=float(y), turn_deg=placed.turn_deg + turn_deg))
     grains = []
     for grain in work.grains:
