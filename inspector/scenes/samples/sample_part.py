@@ -18,9 +18,11 @@ from inspector.scenes.samples.spoiling import Mask, Stage
 from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble, close_up
 
 LEAST_SIDE_PX = 64
+"""Below this no maker has room for its details."""
 WHOLE_SHARE = 0.5
 """How often a part is seen whole and straight."""
 MOST_CLOSER = 2.0
+"""How much closer than whole a part is seen at most."""
 TEXTURED_GROUND_SHARE = 0.2
 WRAPPED_SHARE = 0.15
 CLOUDED_SHARE = 0.5
@@ -37,6 +39,7 @@ class SamplePart:
     """A part or surface under its station's light and camera.
 
     With `registered`, all its pictures show the same place, pixel on pixel; without, they only share the material.
+    `restlessness` is how much more than usual its pieces and its station differ from picture to picture.
     """
 
     seed: int
@@ -46,6 +49,7 @@ class SamplePart:
     work: Workpiece
     rig: Rig
     camera: Camera
+    restlessness: float
 
     def render(self, seed: int, *, variation: float = 1.0, misregistration_px: float = 0.0) -> U8:
         """A good photograph, (side, side, 3) uint8 BGR: another piece at another moment. Deterministic.
@@ -57,6 +61,7 @@ class SamplePart:
 
     def _photograph(self, work: Workpiece, seed: int, variation: float, misregistration_px: float) -> U8:
         dice = np.random.default_rng([self.seed, _VIEW_STREAM, seed])
+        variation *= self.restlessness
         rig = photo.vary_rig(self.rig, dice, variation)
         camera = photo.vary_camera(self.camera, dice, variation)
         whole = self.side_px + 2 * _BORDER_PX
@@ -124,7 +129,7 @@ class SamplePart:
 
 
 def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
-    """Draw a part or surface; the same seed gives the same part on any machine.
+    """Draw a part or surface; the same seed gives the same part in any process.
 
     `kind` is one of `KINDS`, drawn by their shares when None. Raises ValueError for a side below `LEAST_SIDE_PX`.
     """
@@ -134,7 +139,9 @@ def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
     chosen = kind or draw_kind(dice)
     work = _draw_work(chosen, dice, side_px)
     rig, camera = photo.draw_rig(dice), photo.draw_camera(dice)
-    return SamplePart(seed, chosen, side_px, work.registered, work, rig, _metered(work, rig, camera, seed, side_px))
+    metered = _metered(work, rig, camera, seed, side_px)
+    restlessness = float(np.clip(np.exp(dice.normal(0.0, 0.4)), 0.4, 2.0))
+    return SamplePart(seed, chosen, side_px, work.registered, work, rig, metered, restlessness)
 
 
 def _draw_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
