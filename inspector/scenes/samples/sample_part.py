@@ -185,7 +185,7 @@ def _metered(work: Workpiece, rig: Rig, camera: Camera, seed: int, side_px: int)
         return replace(camera, exposure=float(dice.uniform(1.0, 1.5)) / max(1e-4, ground))
     bright = float(np.percentile(light, 97))
     middle = float(light.mean())
-    wanted = float(np.exp(dice.normal(np.log(0.18), 0.8)))
+    wanted = float(np.exp(dice.normal(np.log(0.16), 0.95)))
     exposure = min(wanted / max(1e-4, middle), float(dice.uniform(0.7, 1.6)) / max(1e-4, bright))
     return replace(camera, exposure=exposure)
 
