@@ -103,7 +103,7 @@ def compare(
         text_tokens=len(question.text.encode()) // BYTES_A_TOKEN,
         answer_tokens=ANSWER_TOKENS,
     )
-    policies = compare_policies(rules.audit_share, rules.reuse_good_after)
+    policies = compare_policies(rules)
     return SimulationReport(
         inspections=len(parts),
         known=sum(part.defective is not None for part in parts),
@@ -233,4 +233,6 @@ def _outcome(outcome: PolicyOutcome) -> dict[str, Any]:
         "money": outcome.money_micro / MICRO,
         "missed": len(outcome.missed),
         "missed_inspections": list(outcome.missed),
+        "overkill": len(outcome.overkill),
+        "overkill_inspections": list(outcome.overkill),
     }

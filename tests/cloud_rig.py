@@ -76,7 +76,7 @@ class ScriptedProvider:
 def cloud_plant(station: dict[str, Any] | None = None, url: str = HOOK_URL, **provider: Any) -> PlantConfig:
     """The small line with one webhook that may be asked; `station` are settings of its cloud section."""
     hook = {"kind": "webhook", "name": "hook", "base_url": url, "secret_env": "HOOK_SECRET", **PRICES, **provider}
-    rules = {"send": "crops", "provider": "hook", "audit_share": 0.0, **(station or {})}
+    rules = {"send": "crops", "provider": "hook", "audit_share": 0.0, "recheck_share": 0.0, **(station or {})}
     return small_plant(
         folder_camera(Path("incoming")),
         station={"cloud": rules},

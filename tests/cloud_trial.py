@@ -315,6 +315,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--data", type=Path, default=None, help="folder of data sets to compare the policies on")
+    parser.add_argument("--policy-runs", type=int, default=5, help="runs with seeds of their own for each comparison")
     parser.add_argument("--lane-seconds", type=float, default=45.0, help="each of the four runs of the verdict lane")
     parser.add_argument("--work", type=Path, default=None, help="folder to keep; default: a temporary one")
     options = parser.parse_args()
@@ -328,7 +329,7 @@ def main() -> int:
         if options.lane_seconds > 0:
             compare_lanes(work / "lane", options.lane_seconds, audit, say)
         if options.data is not None:
-            compare_on_data(options.data, work / "policies", audit, say)
+            compare_on_data(options.data, work / "policies", options.policy_runs, audit, say)
     except RuntimeError as error:
         say(f"the trial could not be carried out: {error}")
         return 2

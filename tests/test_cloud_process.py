@@ -42,7 +42,13 @@ def write_plant(folder: Path, server: FakeOpenAi) -> Path:
         "id": "st1",
         "recipe": RECIPE,
         "cameras": [folder_camera(folder / "incoming")],
-        "cloud": {"send": "crops", "provider": "models", "audit_share": 0.0},
+        "cloud": {
+            "send": "crops",
+            "provider": "models",
+            "audit_share": 0.0,
+            "recheck_share": 0.0,
+            "reuse_good_lead": 2,
+        },
     }
     plant = {
         "site": {"id": "plant"},

@@ -310,45 +310,64 @@ def test_a_duplicate_of_a_failed_question_is_asked(data_dir: Path) -> None:
         assert len(rig.opinions()) == 2
 
 
-def test_good_is_reused_once_two_agree(data_dir: Path) -> None:
-    """Of five alike two are asked, whether they come at once or one by one; later ones and later processes ask none."""
+def test_good_is_reused_once_three_agree(data_dir: Path) -> None:
+    """Of six alike three are asked, whether they come at once or one by one; later processes ask none."""
     with open_rig(data_dir) as rig:
-        for number in range(5):
+        for number in range(6):
             rig.inspect(number)
-        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 3}
+        assert rig.run() == 3 and rig.states() == {"answered": 3, "reused": 3}
         rig.restart()
         rig.inspect(9)
         assert rig.run() == 0
         there = (90, 110, 110, 130)
         asked = []
-        for number in range(10, 14):
+        for number in range(10, 15):
             rig.inspect(number, pixels=blot(number, 100, 120), boxes=(there,))
             asked.append(rig.run())
-        assert asked == [1, 1, 0, 0]
-        assert {opinion.verdict for opinion in rig.opinions()} == {"good"} and len(rig.opinions()) == 10
+        assert asked == [1, 1, 1, 0, 0]
+        assert {opinion.verdict for opinion in rig.opinions()} == {"good"} and len(rig.opinions()) == 12
 
 
 def test_one_wrong_good_is_not_reused(data_dir: Path) -> None:
-    """The second of the same kind is asked, too; when it is called defective, so are the others."""
+    """The next of the same kind are asked, too; once `defect` is ahead, the others are called defective."""
     with open_rig(data_dir, say=say_in_turn(GOOD, DEFECT)) as rig:
-        for number in range(4):
+        for number in range(5):
             rig.inspect(number)
-        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 2}
-        assert sorted(opinion.verdict for opinion in rig.opinions()) == ["defect"] * 3 + ["good"]
+        assert rig.run() == 3 and rig.states() == {"answered": 3, "reused": 2}
+        assert sorted(opinion.verdict for opinion in rig.opinions()) == ["defect"] * 4 + ["good"]
 
 
-@pytest.mark.parametrize(("needed", "asked"), [(1, 1), (3, 3)])
-def test_how_many_have_to_agree_is_a_setting(data_dir: Path, needed: int, asked: int) -> None:
-    """One is enough where the plant says so; three are asked where it wants three."""
-    with open_rig(data_dir, {"reuse_good_after": needed}) as rig:
+@pytest.mark.parametrize(("said", "lead", "asked"), [(GOOD, 1, 1), (GOOD, 4, 4), (DEFECT, 1, 1), (DEFECT, 2, 2)])
+def test_how_many_have_to_agree_is_a_setting(data_dir: Path, said: Answer, lead: int, asked: int) -> None:
+    """One is enough where the plant says so; more are asked where it wants more."""
+    key = "reuse_good_lead" if said is GOOD else "reuse_defect_lead"
+    with open_rig(data_dir, {key: lead}, say=lambda question: said) as rig:
         for number in range(5):
             rig.inspect(number)
         assert rig.run() == asked and rig.states() == {"answered": asked, "reused": 5 - asked}
 
 
+def test_a_recheck_that_differs_ends_the_reuse(data_dir: Path) -> None:
+    """A wrong `defect` is reused until a near-duplicate drawn to be asked is called good; then they are asked again."""
+    with open_rig(data_dir, say=say_in_turn(DEFECT, GOOD)) as rig:
+        for number in range(3):
+            rig.inspect(number)
+        assert rig.run() == 1
+        rig.restart(cloud_plant({"recheck_share": 1.0}))
+        rig.inspect(3)
+        assert rig.run() == 1
+        rig.restart(cloud_plant())
+        asked = []
+        for number in range(4, 9):
+            rig.inspect(number)
+            asked.append(rig.run())
+        assert asked == [1, 1, 1, 0, 0]
+        assert [opinion.verdict for opinion in rig.opinions()].count("defect") == 3
+
+
 def test_one_that_is_asked_in_their_stead_is_waited_for(data_dir: Path) -> None:
     """After the first good answer the next of those that waited is asked; one that comes then waits for it."""
-    with open_rig(data_dir) as rig:
+    with open_rig(data_dir, {"reuse_good_lead": 2}) as rig:
         for number in range(3):
             rig.inspect(number)
         while rig.planner.plan_once():
