@@ -14,6 +14,7 @@ from inspector.cloud.policy import boxes_of
 from inspector.cloud.question import compose_question, write_question
 from inspector.cloud.redaction import RedactedImage, redact_frame, redact_regions
 from inspector.cloud.simulation import (
+    ComparedLooks,
     PolicyOutcome,
     Prices,
     RecordedPart,
@@ -91,9 +92,14 @@ def simulate_recorded(config: PlantConfig, inspections: Path) -> SimulationRepor
 
 
 def compare(
-    parts: Sequence[RecordedPart], rules: StationCloudConfig, provider: ProviderBase, currency: str
+    parts: Sequence[RecordedPart],
+    rules: StationCloudConfig,
+    provider: ProviderBase,
+    currency: str,
+    compared: ComparedLooks | None = None,
 ) -> SimulationReport:
     """Every policy with every assumed cloud, over the same parts."""
+    compared = compared or ComparedLooks()
     subject = QuestionSubject(rules.product, rules.description, ())
     question = compose_question("0" * 36, subject, (), None, (), rules.media_resolution)
     prices = Prices(
@@ -110,7 +116,7 @@ def compare(
         defective=sum(part.defective is True for part in parts),
         currency=currency,
         outcomes=tuple(
-            (name, share, tuple(simulate_policy(parts, policy, prices, share) for policy in policies))
+            (name, share, tuple(simulate_policy(parts, policy, prices, share, compared) for policy in policies))
             for name, share in CLOUDS
         ),
     )

@@ -1,4 +1,5 @@
-"""What an answer leaves behind, inside one transaction: the opinion, its message, and perhaps a disposition."""
+"""What an answer leaves behind, inside one transaction: the opinion, its message, a picture that is owed again, and
+perhaps a disposition."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from inspector.cloud.policy import EscalationReason, can_decide, find_agreed
 from inspector.cloud_settings import StationCloudConfig
 from inspector.mqtt.messages import disposition_message, escalation_message
 from inspector.store.escalations import Escalation
+from inspector.store.evidence import owe_repaint
 from inspector.store.outbox import insert_messages
 from inspector.store.reviews import (
     Opinion,
@@ -92,6 +94,7 @@ class Recorder:
             session, opinion_id, inspection.inspection_id, verdict=answer.verdict, details=details, now_us=now_us
         ):
             self._announce(session, escalation, inspection, opinion_id, answer, same_as, late, now_us)
+            owe_repaint(session, inspection.inspection_id, now_us)
             if decides:
                 self._decide(session, inspection, opinion_id, now_us)
 

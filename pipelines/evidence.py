@@ -36,11 +36,18 @@ from inspector.images import decode_image, encode_jpeg
 from inspector.mqtt.messages import evidence_message
 from inspector.records import BgrImage, Detection, Inspection, RecipeRef
 from inspector.store.database import Database
-from inspector.store.evidence import MAX_ATTEMPTS, EvidenceTask, fail_evidence, finish_evidence, next_evidence
+from inspector.store.evidence import (
+    MAX_ATTEMPTS,
+    EvidenceTask,
+    fail_evidence,
+    finish_evidence,
+    finish_repaint,
+    next_evidence,
+)
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.outbox import insert_messages
 from inspector.store.processes import beat
-from inspector.store.reviews import load_opinion, make_opinion_id
+from inspector.store.reviews import Opinion, load_opinion, make_opinion_id
 from inspector.store.stored import StoredInspection
 from reports.cloud_words import brief_opinion
 from reports.text_fonts import FontSet
@@ -55,6 +62,7 @@ BEAT_S = 1.0
 DISK_RETRY_S = 1.0
 CACHED_RECIPES = 4
 TWIN_JPEG_QUALITY = 95
+VISUAL_SUFFIX = "-visual.jpg"
 
 log = structlog.get_logger(__name__)
 
@@ -197,6 +205,11 @@ def encode_twin(twin: Twin, mask: NDArray[np.bool_], facts: VisualFacts) -> byte
     return embed_packet(jpeg, write_packet(describe_origin(facts, twin, "twin")))
 
 
+def name_opinion(inspection_id: str) -> str:
+    """The id that the opinion about an inspection has, whether or not there is one."""
+    return make_opinion_id(make_escalation_id(inspection_id))
+
+
 # --- the process ------------------------------------------------------------------------------------
 
 
@@ -264,7 +277,7 @@ class EvidenceLane:
     def _make(self, task: EvidenceTask) -> None:
         started = time.monotonic()
         try:
-            evidence = self._paint(task)
+            twin_method = self._repaint(task) if task.repaint else self._paint(task)
         except DiskFullError:
             raise
         except InspectorError as error:
@@ -274,32 +287,53 @@ class EvidenceLane:
             log.exception("evidence_broke", inspection_id=task.inspection_id)
             self._record_failure(task, f"{type(error).__name__}: {error}")
             return
-        self._store(task.inspection, evidence)
         log.info(
-            "evidence_made",
+            "evidence_repainted" if task.repaint else "evidence_made",
             inspection_id=task.inspection_id,
-            twin_method=evidence.twin_method,
+            twin_method=twin_method,
             seconds=round(time.monotonic() - started, 3),
             waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
         )
 
-    def _paint(self, task: EvidenceTask) -> Evidence:
+    def _paint(self, task: EvidenceTask) -> str | None:
+        """Make and store everything; returns how the twin was painted."""
+        inspection = task.inspection
+        pixels, good_part = self._read_material(task)
+        opinion = self._read_opinion(inspection.inspection_id)
+        facts = self._describe(inspection, opinion)
+        evidence = explain_part(pixels, good_part, facts, inspection.detections, self._fonts)
+        self._store(inspection, evidence, painted_opinion=opinion is not None)
+        return evidence.twin_method
+
+    def _repaint(self, task: EvidenceTask) -> str | None:
+        """The visual with the opinion that came after it, under the same key; nothing else of the evidence changes."""
+        inspection = task.inspection
+        pixels, good_part = self._read_material(task)
+        facts = self._describe(inspection, self._read_opinion(inspection.inspection_id))
+        mask = mask_detections(pixels, inspection.detections)
+        twin = paint_twin(pixels, good_part, mask) if good_part is not None else None
+        visual = encode_visual(paint_visual(pixels, twin, facts, self._fonts), twin, facts)
+        self._write(inspection, VISUAL_SUFFIX, visual)
+        finish_repaint(self._db, inspection.inspection_id, self._clock())
+        return twin.method if twin is not None else None
+
+    def _read_material(self, task: EvidenceTask) -> tuple[BgrImage, GoodPart | None]:
+        """The frame, and what a twin is made from; the last attempt does without: half an explanation is better."""
         inspection = task.inspection
         if inspection.frame_key is None:
             raise StoreError("the frame was not kept")
         pixels = decode_image(self._frames.read(inspection.frame_key), bit_depth=self._bit_depth(inspection))
-        # The last attempt does without the twin: half an explanation is better than none.
         last = task.attempts >= MAX_ATTEMPTS - 1
-        good_part = None if last or inspection.recipe is None else self._read_good_part(inspection.recipe)
-        facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
-        facts = replace(facts, opinion=self._read_opinion(inspection.inspection_id))
-        return explain_part(pixels, good_part, facts, inspection.detections, self._fonts)
+        return pixels, None if last or inspection.recipe is None else self._read_good_part(inspection.recipe)
 
-    def _read_opinion(self, inspection_id: str) -> str | None:
-        """What the cloud has said by now; nothing waits for it."""
+    def _describe(self, inspection: StoredInspection, opinion: Opinion | None) -> VisualFacts:
+        facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
+        return replace(facts, opinion=brief_opinion(opinion)) if opinion is not None else facts
+
+    def _read_opinion(self, inspection_id: str) -> Opinion | None:
+        """What the cloud has said by now; no picture waits for it."""
         with self._db.read() as session:
-            opinion = load_opinion(session, make_opinion_id(make_escalation_id(inspection_id)))
-        return brief_opinion(opinion) if opinion is not None else None
+            return load_opinion(session, name_opinion(inspection_id))
 
     def _bit_depth(self, inspection: StoredInspection) -> int:
         station = self._config.stations().get(inspection.station)
@@ -319,9 +353,9 @@ class EvidenceLane:
         self._good_parts.move_to_end(ref)
         return self._good_parts[ref]
 
-    def _store(self, inspection: StoredInspection, evidence: Evidence) -> None:
+    def _store(self, inspection: StoredInspection, evidence: Evidence, *, painted_opinion: bool) -> None:
         """Files first, then one transaction for their names and the message."""
-        visual_key = self._write(inspection, "-visual.jpg", evidence.visual)
+        visual_key = self._write(inspection, VISUAL_SUFFIX, evidence.visual)
         thumbnail_key = self._write(inspection, "-thumbnail.jpg", evidence.thumbnail)
         twin_key = self._write(inspection, "-twin.jpg", evidence.twin) if evidence.twin is not None else None
         now = self._clock()
@@ -345,6 +379,7 @@ class EvidenceLane:
             twin_method=evidence.twin_method,
             messages=(message,),
             now_us=now,
+            unpainted_opinion_id=None if painted_opinion else name_opinion(inspection.inspection_id),
         )
 
     def _write(self, inspection: StoredInspection, suffix: str, content: bytes) -> str:

@@ -6,7 +6,6 @@ _MODEL set, the tests of `endpoint` run there, too, and cost money.
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import sys
@@ -18,10 +17,6 @@ from typing import Any
 
 import google.oauth2.credentials
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from inspector.cloud.gemini import (
     CLOSING_S,
@@ -49,45 +44,16 @@ from tests.cloud_contract import (
 )
 from tests.cloud_fakes.gemini import API_KEY, LOCATION, MODEL, PROJECT, FakeGemini, FakeVertex
 from tests.cloud_fakes.server import Asked, Step
+from tests.cloud_fakes.service_account import ACCOUNT, ServiceAccount, make_service_account
 from tests.cloud_questions import make_question
 
 REAL_S = 120.0
-ACCOUNT = "inspector@plant-project.iam.gserviceaccount.com"
 GENERATE, CACHES = ":generateContent", "cachedContents"
-
-
-@dataclass(frozen=True)
-class ServiceAccount:
-    """A key file as Google's console gives it, and the certificate that belongs to it."""
-
-    file: Path
-    certificate: bytes
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> ServiceAccount:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ACCOUNT)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path_factory.mktemp("account") / "key.json"
-    # The address for tokens leads nowhere: it must not be asked.
-    content = {
-        "type": "service_account", "project_id": PROJECT, "private_key_id": "k1", "private_key": pem.decode(),
-        "client_email": ACCOUNT, "client_id": "1", "token_uri": "http://127.0.0.1:9/token",
-    }  # fmt: skip
-    file.write_text(json.dumps(content), encoding="utf-8")
-    return ServiceAccount(file, certificate.public_bytes(serialization.Encoding.PEM))
+    return make_service_account(tmp_path_factory.mktemp("account"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.audit_trial import TrialAudit, check_budget
-from tests.cloud.receiver import FAULTS, FINAL_FAULTS
+from tests.cloud.faulty_servers import FAULTS, FINAL_FAULTS
 from tests.cloud.trial_clock import SPEED, TrialClock
 
 
@@ -20,7 +20,7 @@ def test_short_cloud_trial(tmp_path: Path) -> None:
     """Eighty parts, three kills: nothing lost, nothing exceeded, nothing mixed up. `make cloud-trial` does 1,150."""
     command = [sys.executable, "-m", "tests.cloud_trial", "--parts", "80", "--kills", "3", "--seed", "11"]
     done = subprocess.run(
-        [*command, "--lane-seconds", "0", "--work", str(tmp_path / "work")],
+        [*command, "--lane-pairs", "0", "--work", str(tmp_path / "work")],
         capture_output=True,
         text=True,
         check=False,

@@ -102,10 +102,32 @@ def compare_policies(rules: StationCloudConfig) -> tuple[Policy, ...]:
     )
 
 
+class ComparedLooks:
+    """Which looks are near-duplicates, compared once: every policy and every assumed cloud asks about the same parts.
+
+    Looks are known by their identity, so the parts have to live as long.
+    """
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[int, int], bool] = {}
+
+    def are_alike(self, one: tuple[Look, ...], other: tuple[Look, ...]) -> bool:
+        """See `are_near_duplicates`."""
+        pair = (id(one), id(other))
+        if pair not in self._alike:
+            self._alike[pair] = are_near_duplicates(one, other)
+        return self._alike[pair]
+
+
 def simulate_policy(
-    parts: Sequence[RecordedPart], policy: Policy, prices: Prices, right_share: float = 1.0
+    parts: Sequence[RecordedPart],
+    policy: Policy,
+    prices: Prices,
+    right_share: float = 1.0,
+    compared: ComparedLooks | None = None,
 ) -> PolicyOutcome:
     """Run a policy over parts in their order; the cloud is right about `right_share` of the cases it is asked about."""
+    compared = compared or ComparedLooks()
     calls = reused = size_bytes = money = defective = 0
     missed: list[str] = []
     overkill: list[str] = []
@@ -116,7 +138,7 @@ def simulate_policy(
         if _is_asked(part, policy):
             cases = known.setdefault((part.camera, part.recipe_name), [])
             reusable = policy.reuse and part.verdict is VerdictKind.REVIEW
-            said = _find_answer(part, cases, policy) if reusable else None
+            said = _find_answer(part, cases, policy, compared) if reusable else None
             if said is not None:
                 reused += 1
             else:
@@ -143,11 +165,13 @@ def _is_asked(part: RecordedPart, policy: Policy) -> bool:
     return part.verdict is VerdictKind.OK and is_drawn(part.key, policy.audit_share)
 
 
-def _find_answer(part: RecordedPart, cases: Sequence[tuple[tuple[Look, ...], str]], policy: Policy) -> str | None:
+def _find_answer(
+    part: RecordedPart, cases: Sequence[tuple[tuple[Look, ...], str]], policy: Policy, compared: ComparedLooks
+) -> str | None:
     """What earlier near-duplicates agree on, unless this one is drawn to be asked all the same."""
     if is_drawn(part.key, policy.recheck_share, "recheck"):
         return None
-    alike = (said for looks, said in reversed(cases) if are_near_duplicates(part.looks, looks))
+    alike = (said for looks, said in reversed(cases) if compared.are_alike(part.looks, looks))
     newest = list(islice(alike, RECENT_ANSWERS))
     return find_agreed(reversed(newest), good_lead=policy.reuse_good_lead, defect_lead=policy.reuse_defect_lead)
 

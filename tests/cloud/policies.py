@@ -22,7 +22,7 @@ from inspector.cloud.instruction import QuestionSubject
 from inspector.cloud.looks import Look, take_look
 from inspector.cloud.question import compose_question, write_question
 from inspector.cloud.redaction import redact_frame, redact_regions
-from inspector.cloud.simulation import PolicyOutcome, RecordedPart
+from inspector.cloud.simulation import ComparedLooks, PolicyOutcome, RecordedPart
 from inspector.cloud_settings import StationCloudConfig, WebhookProvider
 from inspector.detector.recipe_store import RecipeStore
 from inspector.records import BgrImage, Scoring, Thresholds, Verdict, VerdictKind
@@ -110,11 +110,13 @@ def compare_on_data(data: Path, work: Path, runs: int, audit: TrialAudit, say: C
     for folder in sorted(path for path in data.iterdir() if (path / "train" / "good").is_dir()):
         began = time.monotonic()
         good, bad = record_data_set(folder, work / folder.name)
+        compared = ComparedLooks()
         say(f"\n{folder.name}: {_describe(good)} of good images, {_describe(bad)} of defective ones")
         for rate in RATES:
             tallies: dict[str, Tally] = {}
             for seed in range(runs):
-                for cloud, share, outcomes in compare(draw_run(good, bad, rate, seed), RULES, PRICED, "EUR").outcomes:
+                run = draw_run(good, bad, rate, seed)
+                for cloud, share, outcomes in compare(run, RULES, PRICED, "EUR", compared).outcomes:
                     tallies.setdefault(cloud, Tally()).add(outcomes)
                     if share < 1:
                         totals.add(outcomes)
