@@ -48,6 +48,7 @@ def audit_trial(
     _check_questions(audit, rows, escalations)
     _check_answers(audit, rows, escalations, opinions, cases)
     _check_servers(audit, rows, escalations, servers, cases, count_too_late(log), kills)
+    audit.counts["budgets exceeded"] = 0
     for station, limit in limits.items():
         check_budget(audit, rows, station, limit)
     rows.close()
@@ -74,11 +75,12 @@ def count_too_late(log: Path) -> Counter[str]:
 def _check_questions(audit: TrialAudit, rows: sqlite3.Connection, escalations: dict[str, sqlite3.Row]) -> None:
     reviews = {row[0] for row in rows.execute("SELECT inspection_id FROM inspection WHERE verdict = 'REVIEW'")}
     asked = Counter(row["inspection_id"] for row in escalations.values())
-    audit.require("REVIEW parts without a question", len(reviews - asked.keys()), 0)
+    lost = len(reviews - asked.keys()) + sum(row["finished_utc_us"] is None for row in escalations.values())
+    audit.require("REVIEW parts without a question, or whose question is neither answered nor refused", lost, 0)
     audit.require("questions about other parts", len(asked.keys() - reviews), 0)
     states = Counter(row["state"] for row in escalations.values())
     audit.require("states", set(states) <= {"answered", "reused", "failed"}, True)
-    audit.counts |= {"escalations": len(escalations), **{name: states[name] for name in sorted(states)}}
+    audit.counts |= {"escalations": len(escalations), "lost": lost, **{name: states[name] for name in sorted(states)}}
 
 
 def _check_answers(
@@ -142,6 +144,9 @@ def _check_servers(
     audit.require("questions that failed without a final refusal", unexplained, [])
     interrupted = sum(row["kills"] for row in escalations.values())
     audit.require("interrupted attempts exceed kills", interrupted <= kills, True)
+    audit.require(
+        "repeats exceed kills and answers that came too late", repeats <= kills + sum(too_late.values()), True
+    )
     audit.counts |= {"requests": sum(debited.values()), "interrupted": interrupted, "repeats": repeats}
 
 
@@ -167,6 +172,7 @@ def check_budget(audit: TrialAudit, rows: sqlite3.Connection, station: str, limi
     ):
         if found > limit[key]:
             audit.failures.append(f"{station}: {key} is {limit[key]}, but {found} were debited")
+            audit.counts["budgets exceeded"] = audit.counts.get("budgets exceeded", 0) + 1
     audit.counts[f"fullest hour of {station.rsplit('/', 1)[1]}"] = (
         f"{fullest['requests_hour']}/{limit['requests_per_hour']:g}"
     )
