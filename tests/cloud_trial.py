@@ -52,7 +52,7 @@ from tests.cloud_rig import blot
 from tests.small_line import RECIPE, teach
 from tests.store_samples import PROVENANCE
 
-DRAIN_S = 900.0
+DRAIN_S = 3600.0
 DAY_S = 86_400.0
 KILL_WAIT_S = 60.0
 START_S = 120.0
