@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import structlog
 from sqlalchemy.orm import Session
 
@@ -25,7 +24,7 @@ from inspector.cloud.policy import (
 from inspector.cloud.question import make_escalation_id
 from inspector.cloud_settings import StationCloudConfig
 from inspector.config import PlantConfig
-from inspector.errors import DiskFullError, InspectorError, RecipeError
+from inspector.errors import QuestionHinderedError, RecipeError
 from inspector.records import BoxPx
 from inspector.store.database import Database
 from inspector.store.escalations import (
@@ -45,14 +44,12 @@ from inspector.store.escalations import (
 from inspector.store.reviews import Opinion
 from inspector.store.steady_clock import ClockReader, advance_clock
 from inspector.store.stored import StoredInspection
-from pipelines.escalation_frames import QuestionMaterial
+from pipelines.escalation_frames import QuestionMaterial, hinder_one_question
 from pipelines.escalation_record import Recorder, find_agreed_opinion
 from pipelines.inspect_frame import BETWEEN_THRESHOLDS
 
 BATCH = 20
 DAY_US = 86_400_000_000
-BROKEN_PICTURE = (cv2.error, ArithmeticError, ValueError, IndexError)
-"""What a stage of ours raises on a picture it cannot work with; a process that died of it would die of it again."""
 
 log = structlog.get_logger(__name__)
 
@@ -137,19 +134,14 @@ class StationPlanner:
         if find_reason(case, self._rules) is None:
             return None
         try:
-            judgement = judge_case(self._with_recipe(case, inspection), self._rules)
-            if judgement.reason is None:
-                self._note_hindrance(inspection, judgement.hindrance or "not asked")
-                return None
-            looks = self._take_looks(inspection, judgement)
-        except DiskFullError:
-            raise
-        except InspectorError as error:
-            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
-            return None
-        except BROKEN_PICTURE as error:
-            log.exception("escalation_broke", inspection_id=inspection.inspection_id)
-            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
+            with hinder_one_question(inspection.inspection_id):
+                judgement = judge_case(self._with_recipe(case, inspection), self._rules)
+                if judgement.reason is None:
+                    self._note_hindrance(inspection, judgement.hindrance or "not asked")
+                    return None
+                looks = self._take_looks(inspection, judgement)
+        except QuestionHinderedError as error:
+            self._note_hindrance(inspection, str(error))
             return None
         return PlannedQuestion(inspection, judgement.reason, looks, new_looks=looks)
 

@@ -29,7 +29,7 @@ from inspector.cloud.redaction import redact_frame, redact_regions
 from inspector.cloud.retry import CircuitBreaker, is_billed, is_retryable, next_pause_s
 from inspector.cloud_settings import ProviderConfig, StationCloudConfig, policy_version
 from inspector.config import PlantConfig
-from inspector.errors import CloudError, ConfigError, DiskFullError, InspectorError, MissingExtraError, RecipeError
+from inspector.errors import CloudError, ConfigError, MissingExtraError, QuestionHinderedError, RecipeError
 from inspector.records import Charge
 from inspector.store.cloud_audit import Departure, append_departure
 from inspector.store.cloud_spend import debit, read_spent, settle
@@ -50,8 +50,8 @@ from inspector.store.escalations import (
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.steady_clock import ClockReader, advance_clock, peek_clock
 from inspector.store.stored import StoredInspection
-from pipelines.escalation_frames import QuestionMaterial
-from pipelines.escalation_plan import BROKEN_PICTURE, DAY_US, describe_case
+from pipelines.escalation_frames import QuestionMaterial, hinder_one_question
+from pipelines.escalation_plan import DAY_US, describe_case
 from pipelines.escalation_record import GivenAnswer, Recorder, find_agreed_opinion, plain_text
 
 REOPEN_S = 30.0
@@ -134,15 +134,10 @@ class QuestionSender:
         escalation, inspection = due
         seat = self._seats[self._stations[escalation.station].provider or ""]
         try:
-            prepared = self._prepare(escalation, inspection, seat)
-        except DiskFullError:
-            raise
-        except InspectorError as error:
-            self._give_up(escalation, f"{type(error).__name__}: {error}")
-            return True
-        except BROKEN_PICTURE as error:
-            log.exception("escalation_broke", escalation_id=escalation.escalation_id)
-            self._give_up(escalation, f"{type(error).__name__}: {error}")
+            with hinder_one_question(inspection.inspection_id):
+                prepared = self._prepare(escalation, inspection, seat)
+        except QuestionHinderedError as error:
+            self._give_up(escalation, str(error))
             return True
         if not self._begin(escalation, inspection, prepared, seat):
             return True

@@ -28,16 +28,16 @@ from pipelines.command_line import app
 from pipelines.report import write_report
 from pipelines.review import review_inspection
 from tests.cloud_rig import DEFECT, GOOD, PRICES, blot, cloud_plant, open_rig
-from tests.small_line import STATION, draw_part, teach
+from tests.small_line import STATION, draw_part
 
 THERE = (90, 110, 110, 130)
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def asked(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory after a small shift: eight parts, three questions asked, one answer reused."""
     root = tmp_path_factory.mktemp("asked")
-    teach(root / "data", root / "good")
+    shutil.copytree(taught_plate / "data", root / "data")
     numbers = iter(range(100))
     with open_rig(root / "data", say=lambda question: GOOD if next(numbers) == 0 else DEFECT) as rig:
         for number in range(4):

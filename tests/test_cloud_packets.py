@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.fit import fit_recipe
-from tests.small_line import RECIPE, jpeg_part, teach
+from tests.small_line import RECIPE, jpeg_part
 
 PARTS = 4
+CASES = ("none", "confidential", "crops")
 
 
 def has_namespaces() -> bool:
@@ -34,14 +35,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def found(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """{case: what was counted}: three services at the same time, each in a network namespace of its own."""
     root = tmp_path_factory.mktemp("packets")
-    teach(root / "data", root / "good")
     (root / "pictures").mkdir()
     for number in range(PARTS):
         (root / "pictures" / f"{number}.jpg").write_bytes(jpeg_part(number, defect=number % 2 == 0))
-    running = {case: start_service(root, root / case, case) for case in ("none", "confidential", "crops")}
+    running = {
+        case: start_service(taught_plate, root / case, root / "pictures", case)
+        for case in ("none", "confidential", "crops")
+    }
     counts: dict[str, dict[str, Any]] = {}
     for case, process in running.items():
         output, errors = process.communicate(timeout=290)
@@ -51,7 +54,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return counts
 
 
-def start_service(taught: Path, work: Path, case: str) -> subprocess.Popen[str]:
+def start_service(taught: Path, work: Path, pictures: Path, case: str) -> subprocess.Popen[str]:
     """The service with a provider beyond the cable, and whatever it may ask about."""
     shutil.copytree(taught / "data", work / "data")
     if case == "confidential":
@@ -69,7 +72,7 @@ def start_service(taught: Path, work: Path, case: str) -> subprocess.Popen[str]:
     }
     config = work / "plant.yaml"
     config.write_text(json.dumps(plant))
-    places = [str(config), str(work / "data"), str(taught / "pictures")]
+    places = [str(config), str(work / "data"), str(pictures)]
     return subprocess.Popen(
         ["unshare", "--net", sys.executable, "-m", "tests.cloud.packets", *places, str(PARTS)],
         stdout=subprocess.PIPE,

@@ -98,9 +98,9 @@ def find_agreed(verdicts: Iterable[str], *, good_lead: int, defect_lead: int) ->
     """The verdict that answers on near-duplicates, oldest first, agree on; None while they do not.
 
     Each answer is a vote. A verdict is agreed on once it is so many votes ahead of the others: `good` by `good_lead`,
-    all else by `defect_lead`. With two verdicts and independent answers this is Wald's sequential test; of answers
-    that are right nine times of ten, three times ahead is wrong once in 730. Votes beyond the lead are not kept, so
-    that one contradiction reopens a case however often it was confirmed before.
+    all else by `defect_lead`. With two verdicts and independent answers this is Wald's sequential test: if they are
+    right nine times of ten, leads of 3 and 1 agree on `good` for a defect once in 820. Votes beyond the lead are not
+    kept, so that one contradiction reopens a case however often it was confirmed before.
     """
     leading, ahead, lead = "", 0, 0
     for verdict in verdicts:
