@@ -35,8 +35,8 @@ FAULTS: dict[str, tuple[float, Step]] = {
 }
 """How often each, of a hundred."""
 FINAL_FAULTS = frozenset({"wrong_json", "wrong_schema", "400", "413"})
-CACHE_GONE = 0.1
-"""Of the questions to a Gemini model, how often all its context caches expire just before."""
+CACHE_GONE_EVERY = 5
+"""Of the questions to a Gemini model that name a context cache, before which one all its caches expire."""
 CACHE_REFUSED = 0.1
 SMALLEST_CACHE_TOKENS = 400
 
@@ -110,14 +110,20 @@ class FaultyOpenAi(FaultyServer, FakeOpenAi):
 
 
 class FaultyGemini(FaultyServer, FakeGemini):
-    """Gemini, whose context caches expire whenever it likes: what names a cache that is gone is refused."""
+    """Gemini, whose context caches expire again and again: what names a cache that is gone is refused."""
+
+    named_caches = 0
 
     def handle(self, received: Received) -> tuple[HttpReply, Step]:
         if "cachedContents" in received.path:
             return self._handle_cache(received)
-        if self.random.random() < CACHE_GONE and self.caches:
-            self.forget_caches()
-            self.injected["cache_gone"] += 1
+        if b"cachedContent" in received.body:
+            self.named_caches += 1
+            if self.named_caches % CACHE_GONE_EVERY == 0:
+                with self._turn:
+                    self.forget_caches()
+                    self.injected["cache_gone"] += 1
+                    return FakeServer.handle(self, received)
         return super().handle(received)
 
     def _handle_cache(self, received: Received) -> tuple[HttpReply, Step]:

@@ -49,6 +49,7 @@ PRICED = WebhookProvider(
     price_output=2.5,
 )
 """About what small vision models cost in 2026, for a million tokens."""
+HALF = "reuse and cache cost at most half of REVIEW alone"
 REVIEW, SAVING = "REVIEW", "REVIEW + reuse + cache"
 BOTH = "REVIEW + audit + reuse + cache"
 
@@ -83,7 +84,7 @@ class Tally:
     def check(self, rate: float) -> dict[str, bool]:
         """What the policies are meant to save, and that no run loses anything for it."""
         promises = {
-            "reuse and cache cost at most half of REVIEW alone": self.money[SAVING] <= 0.5 * self.money[REVIEW],
+            HALF: self.money[SAVING] <= 0.5 * self.money[REVIEW],
             "no defect missed beyond those of REVIEW alone": self.more_missed == 0,
         }
         if rate == 0.01:
