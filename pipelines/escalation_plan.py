@@ -1,4 +1,7 @@
-"""From committed inspections to questions in the queue: the policy, near-duplicates, one transaction a batch."""
+"""From committed inspections to questions in the queue: the policy, near-duplicates, a short transaction for each.
+
+The cursor moves after them; a kill in between looks at the same inspections again, which changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -69,14 +72,14 @@ class KnownCase:
 class PlannedQuestion:
     """An inspection that the policy wants to ask about, and how it looks; no looks: nothing is reused.
 
-    `alike` are its near-duplicates among the known cases, newest first, `new_looks` the looks that no known case has.
+    `alike` are its near-duplicates among the known cases, newest first; `is_known`: each of its looks is one of theirs.
     """
 
     inspection: StoredInspection
     reason: EscalationReason
     looks: tuple[Look, ...]
     alike: tuple[KnownCase, ...] = ()
-    new_looks: tuple[Look, ...] = ()
+    is_known: bool = False
 
     @property
     def recipe_name(self) -> str:
@@ -117,13 +120,12 @@ class StationPlanner:
         reading = self._clocks()
         if planned:
             self._refresh_known(reading.wall_us)
-            planned = [self._compare(question, self._known, reading.wall_us) for question in planned]
-        compared = len(self._known)
+        for question in planned:
+            # Compared outside the transaction: it takes time, and the verdict lane writes to the same database.
+            compared = self._compare(question, reading.wall_us)
+            with self._db.write() as session:
+                self._queue(session, compared, advance_clock(session, reading), reading.wall_us)
         with self._db.write() as session:
-            steady_us = advance_clock(session, reading)
-            for question in planned:
-                fresh = self._known[: len(self._known) - compared]
-                self._queue(session, self._compare(question, fresh, reading.wall_us), steady_us, reading.wall_us)
             move_cursor(session, self._station, inspections[-1].chain_index)
         self._db.checkpoint_if_due()
         return True
@@ -143,7 +145,7 @@ class StationPlanner:
         except QuestionHinderedError as error:
             self._note_hindrance(inspection, str(error))
             return None
-        return PlannedQuestion(inspection, judgement.reason, looks, new_looks=looks)
+        return PlannedQuestion(inspection, judgement.reason, looks)
 
     def _with_recipe(self, case: Case, inspection: StoredInspection) -> Case:
         if inspection.recipe is None:
@@ -172,7 +174,7 @@ class StationPlanner:
             waited_us=now_us - inspection.decided_utc_us,
         )
         if question.reason is EscalationReason.NEW_LOOKING:
-            if question.looks and not question.new_looks:
+            if question.is_known:
                 return
         elif self._settle(session, new, question.alike, steady_us, now_us):
             return
@@ -182,21 +184,21 @@ class StationPlanner:
                 self._known.insert(0, KnownCase(new.escalation_id, new.camera, new.recipe_name, now_us, question.looks))
             log.info("escalation_queued", escalation_id=new.escalation_id, reason=new.reason)
 
-    def _compare(self, question: PlannedQuestion, cases: Sequence[KnownCase], now_us: int) -> PlannedQuestion:
-        """With what these cases, newer than those compared so far, say of it. Outside a transaction: it takes time."""
+    def _compare(self, question: PlannedQuestion, now_us: int) -> PlannedQuestion:
+        """With what the known cases say of it."""
         since_us = now_us - int(self._rules.reuse_days * DAY_US)
         same = [
             case
-            for case in cases
+            for case in self._known
             if case.camera == question.inspection.camera
             and case.recipe_name == question.recipe_name
             and case.queued_utc_us >= since_us
         ]
         if question.reason is EscalationReason.NEW_LOOKING:
             seen = [look for case in same for look in case.looks]
-            return replace(question, new_looks=tuple(one for one in question.new_looks if not are_covered([one], seen)))
+            return replace(question, is_known=are_covered(question.looks, seen))
         alike = (case for case in same if are_near_duplicates(question.looks, case.looks))
-        return replace(question, alike=(*islice(alike, RECENT_ANSWERS), *question.alike)[:RECENT_ANSWERS])
+        return replace(question, alike=tuple(islice(alike, RECENT_ANSWERS)))
 
     def _refresh_known(self, now_us: int) -> None:
         """A near-duplicate that waited for an answer may have been asked itself since; others failed."""

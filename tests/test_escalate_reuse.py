@@ -149,6 +149,23 @@ def test_one_that_is_asked_in_their_stead_is_waited_for(data_dir: Path) -> None:
         assert rig.run() == 1 and rig.states() == {"answered": 2, "reused": 2}
 
 
+def test_a_kill_before_the_cursor_moved_asks_nothing_twice(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process looks at the same parts again: each has one question, and near-duplicates still wait."""
+    with open_rig(data_dir, say=lambda question: DEFECT) as rig:
+        for number in range(3):
+            rig.inspect(number)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("pipelines.escalation_plan.move_cursor", interrupt)
+            rig.planner.plan_once()
+        assert rig.states() == {"queued": 1, "waiting": 2}
+        rig.restart()
+        assert rig.run() == 1 and rig.states() == {"answered": 1, "reused": 2} and len(rig.opinions()) == 3
+
+
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_answer_about_two_regions_says_nothing_about_one(data_dir: Path) -> None:
     """The defect may have been the other region: a part with one of the two is asked about."""
     here, there = (183, 108, 207, 132), (90, 110, 110, 130)

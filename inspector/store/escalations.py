@@ -94,7 +94,7 @@ def next_inspections(db: Database, station: str, limit: int) -> list[StoredInspe
 
 
 def move_cursor(session: Session, station: str, chain_index: int) -> None:
-    """Everything up to here was looked at, in the transaction that queues what came of it."""
+    """Everything up to here was looked at, and what came of it is queued."""
     session.execute(
         update(CloudCursorRow)
         .where(CloudCursorRow.station == station, CloudCursorRow.chain_index < chain_index)
