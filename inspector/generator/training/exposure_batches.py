@@ -1,0 +1,105 @@
+"""Batches for the low-light net: a crop in other light, darkened by a random camera, and what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.generator.exposure.brightening import brighten
+from inspector.generator.exposure.darkening import Sensor, darken
+from inspector.generator.exposure.noise import NoiseCurve
+from inspector.generator.exposure.response import FloatImage, light_levels, to_values
+from inspector.generator.training.exposure_images import PictureSource
+from inspector.records import BgrImage
+
+EXPOSURE = (0.03, 0.25)
+FULL_WELL_E = (600.0, 20_000.0)
+READ_NOISE_E = (1.0, 10.0)
+LARGEST_READ_SHARE = 0.05
+"""Of the electrons of white; a frame of nothing but read noise teaches nothing."""
+LINEAR_SHARE = 0.35
+GREY_SHARE = 0.35
+MOSAIC_SHARE = 0.12
+JPEG_SHARE = 0.12
+SIGMA_ERROR = 0.2
+"""What the noise estimate of a real frame is off by, as a standard deviation of its logarithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`inputs` (N, 6, S, S) and `truths` (N, 3, S, S), float32."""
+
+    inputs: NDArray[np.float32]
+    truths: NDArray[np.float32]
+
+
+def draw_batch(
+    sources: Sequence[PictureSource], shares: Sequence[float], size: int, side_px: int, random: np.random.Generator
+) -> Batch:
+    """A batch that depends on the state of `random` alone."""
+    inputs, truths = [], []
+    chosen = random.choice(len(sources), size, p=np.asarray(shares) / np.sum(shares))
+    for index in chosen:
+        truth = _change_look(sources[int(index)].cut(side_px, random), random)
+        inputs.append(_see_dark(truth, random).transpose(2, 0, 1))
+        truths.append(truth.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+    return Batch(np.ascontiguousarray(np.stack(inputs)), np.ascontiguousarray(np.stack(truths)))
+
+
+def _change_look(crop: BgrImage, random: np.random.Generator) -> BgrImage:
+    """Turned, mirrored, other colours, other light."""
+    turned = np.rot90(crop, int(random.integers(4)))
+    if random.random() < 0.5:
+        turned = turned[:, ::-1]
+    values = turned[..., random.permutation(3)].astype(np.float32) / np.float32(255)
+    if random.random() < GREY_SHARE:
+        grey = cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_BGR2GRAY)
+        values = np.repeat(grey[..., None], 3, axis=2)
+    gains = np.float32(np.exp(random.normal(0, 0.2)))
+    curved = np.power(values, np.float32(np.exp(random.normal(0, 0.15)))) * gains
+    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+
+
+def _see_dark(truth: BgrImage, random: np.random.Generator) -> FloatImage:
+    sensor, exposure = _draw_sensor(random)
+    if random.random() < MOSAIC_SHARE:
+        dark = _darken_mosaic(truth, exposure, sensor, random)
+    elif random.random() < 0.15:
+        # A grey frame that was made noisy channel by channel, as software that replicates grey first would.
+        dark = np.dstack([darken(truth[..., i : i + 1].repeat(3, 2), exposure, sensor, random)[..., :1] for i in range(3)])
+    else:
+        dark = darken(truth, exposure, sensor, random)
+    if random.random() < JPEG_SHARE:
+        quality = int(random.integers(88, 99))
+        dark = np.asarray(cv2.imdecode(cv2.imencode(".jpg", dark, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1), np.uint8)
+    error = float(np.exp(2 * random.normal(0, SIGMA_ERROR)))
+    noise = NoiseCurve(
+        error / sensor.full_well_e, error * (sensor.read_noise_e / sensor.full_well_e) ** 2, sensor.response
+    )
+    return brighten(dark, 1 / exposure, noise)
+
+
+def _draw_sensor(random: np.random.Generator) -> tuple[Sensor, float]:
+    exposure, full_well, read_noise = (
+        float(np.exp(random.uniform(*np.log(span)))) for span in (EXPOSURE, FULL_WELL_E, READ_NOISE_E)
+    )
+    read_noise = min(read_noise, LARGEST_READ_SHARE * exposure * full_well)
+    return Sensor(full_well, read_noise, "linear" if random.random() < LINEAR_SHARE else "srgb"), exposure
+
+
+def _darken_mosaic(truth: BgrImage, exposure: float, sensor: Sensor, random: np.random.Generator) -> BgrImage:
+    """As `darken`, but through a Bayer filter: two of three colours of each pixel are interpolated."""
+    light = light_levels(sensor.response)[truth]
+    mosaic = light[..., 2].copy()
+    mosaic[0::2, 1::2] = light[0::2, 1::2, 1]
+    mosaic[1::2, 0::2] = light[1::2, 0::2, 1]
+    mosaic[1::2, 1::2] = light[1::2, 1::2, 0]
+    counted = random.poisson(mosaic * exposure * sensor.full_well_e)
+    counted = counted + sensor.read_noise_e * random.standard_normal(mosaic.shape, np.float32)
+    samples = np.clip(counted / sensor.full_well_e * 65535, 0, 65535).astype(np.uint16)
+    colours = cv2.cvtColor(samples, cv2.COLOR_BayerRGGB2BGR).astype(np.float32) / np.float32(65535)
+    return np.rint(to_values(colours, sensor.response) * 255).astype(np.uint8)
