@@ -34,8 +34,8 @@ class ExposureTraining(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON: a checkpoint belongs to one configuration."""
-        return sha256_hex(self.model_dump_json().encode())
+        """Of all that a checkpoint depends on: a run may be made longer or shorter, but not continued as another."""
+        return sha256_hex(self.model_dump_json(exclude={"steps", "checkpoint_every"}).encode())
 
 
 def read_training(path: Path) -> ExposureTraining:
