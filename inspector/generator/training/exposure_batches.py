@@ -25,8 +25,22 @@ LINEAR_SHARE = 0.35
 GREY_SHARE = 0.35
 MOSAIC_SHARE = 0.12
 JPEG_SHARE = 0.12
-SIGMA_ERROR = 0.2
-"""What the noise estimate of a real frame is off by, as a standard deviation of its logarithm."""
+SEPARATE_SHARE = 0.1
+"""Of grey frames made noisy channel by channel, as software that replicates grey first would."""
+GRAIN_LEVELS = (1.0, 7.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a run varies its pictures: shares 0..1 of crops that are reduced, and that get a grain of their own.
+
+    Grain belongs to the truth: what varies more than the camera's noise explains is detail. `sigma_error` is what the
+    noise estimate of a real frame is off by, as a standard deviation of its logarithm.
+    """
+
+    reduced: float
+    grain: float
+    sigma_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +52,25 @@ class Batch:
 
 
 def draw_batch(
-    sources: Sequence[PictureSource], shares: Sequence[float], size: int, side_px: int, random: np.random.Generator
+    sources: Sequence[PictureSource],
+    shares: Sequence[float],
+    look: Look,
+    size: int,
+    side_px: int,
+    random: np.random.Generator,
 ) -> Batch:
     """A batch that depends on the state of `random` alone."""
     inputs, truths = [], []
     chosen = random.choice(len(sources), size, p=np.asarray(shares) / np.sum(shares))
     for index in chosen:
-        truth = _change_look(sources[int(index)].cut(side_px, random), random)
-        inputs.append(_see_dark(truth, random).transpose(2, 0, 1))
+        truth = _change_look(sources[int(index)].cut(side_px, look.reduced, random), look, random)
+        inputs.append(_see_dark(truth, look, random).transpose(2, 0, 1))
         truths.append(truth.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
     return Batch(np.ascontiguousarray(np.stack(inputs)), np.ascontiguousarray(np.stack(truths)))
 
 
-def _change_look(crop: BgrImage, random: np.random.Generator) -> BgrImage:
-    """Turned, mirrored, other colours, other light."""
+def _change_look(crop: BgrImage, look: Look, random: np.random.Generator) -> BgrImage:
+    """Turned, mirrored, other colours, other light, a grain of its own."""
     turned = np.rot90(crop, int(random.integers(4)))
     if random.random() < 0.5:
         turned = turned[:, ::-1]
@@ -61,22 +80,35 @@ def _change_look(crop: BgrImage, random: np.random.Generator) -> BgrImage:
         values = np.repeat(grey[..., None], 3, axis=2)
     gains = np.float32(np.exp(random.normal(0, 0.2)))
     curved = np.power(values, np.float32(np.exp(random.normal(0, 0.15)))) * gains
-    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+    levels = curved * np.float32(255)
+    if random.random() < look.grain:
+        levels = levels + _draw_grain(values, random)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def _see_dark(truth: BgrImage, random: np.random.Generator) -> FloatImage:
+def _draw_grain(values: FloatImage, random: np.random.Generator) -> FloatImage:
+    """White or slightly coarse grain in grey levels, the same in all channels of a grey picture."""
+    planes = 1 if np.array_equal(values[..., 0], values[..., 1]) else 3
+    grain = random.standard_normal((*values.shape[:2], planes), np.float32)
+    if random.random() < 0.5:
+        grain = cv2.GaussianBlur(grain, (0, 0), float(random.uniform(0.4, 1.0))).reshape(grain.shape)
+        grain /= max(float(grain.std()), 1e-6)
+    return np.asarray(grain * np.float32(random.uniform(*GRAIN_LEVELS)), np.float32)
+
+
+def _see_dark(truth: BgrImage, look: Look, random: np.random.Generator) -> FloatImage:
     sensor, exposure = _draw_sensor(random)
     if random.random() < MOSAIC_SHARE:
         dark = _darken_mosaic(truth, exposure, sensor, random)
-    elif random.random() < 0.15:
-        # A grey frame that was made noisy channel by channel, as software that replicates grey first would.
-        dark = np.dstack([darken(truth[..., i : i + 1].repeat(3, 2), exposure, sensor, random)[..., :1] for i in range(3)])
+    elif random.random() < SEPARATE_SHARE:
+        planes = [np.repeat(truth[..., index : index + 1], 3, axis=2) for index in range(3)]
+        dark = np.dstack([darken(plane, exposure, sensor, random)[..., 0] for plane in planes])
     else:
         dark = darken(truth, exposure, sensor, random)
     if random.random() < JPEG_SHARE:
         quality = int(random.integers(88, 99))
         dark = np.asarray(cv2.imdecode(cv2.imencode(".jpg", dark, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1), np.uint8)
-    error = float(np.exp(2 * random.normal(0, SIGMA_ERROR)))
+    error = float(np.exp(2 * random.normal(0, look.sigma_error)))
     noise = NoiseCurve(
         error / sensor.full_well_e, error * (sensor.read_noise_e / sensor.full_well_e) ** 2, sensor.response
     )

@@ -26,6 +26,9 @@ class ExposureTraining(BaseModel):
     warmup_steps: int = Field(ge=1)
     average_decay: float = Field(ge=0, lt=1)
     checkpoint_every: int = Field(ge=1)
+    reduced: float = Field(ge=0, le=1)
+    grain: float = Field(ge=0, le=1)
+    sigma_error: float = Field(ge=0, le=1)
     sets: dict[str, float]
     scenes: float = Field(ge=0)
     surfaces: float = Field(ge=0)

@@ -27,8 +27,8 @@ TRIES, LEAST_SPREAD = 4, 4.0
 class PictureSource(Protocol):
     """Where crops come from."""
 
-    def cut(self, side_px: int, random: np.random.Generator) -> BgrImage:
-        """A random square crop, (side, side, 3) uint8 BGR."""
+    def cut(self, side_px: int, reduced: float, random: np.random.Generator) -> BgrImage:
+        """A random square crop, (side, side, 3) uint8 BGR; `reduced` (0..1) of them of a smaller picture."""
         ...
 
 
@@ -38,20 +38,20 @@ class PictureSet:
 
     pictures: tuple[BgrImage, ...]
 
-    def cut(self, side_px: int, random: np.random.Generator) -> BgrImage:
-        """A crop at 40 to 100 % of the picture's resolution: reduced pictures have finer detail and less noise.
+    def cut(self, side_px: int, reduced: float, random: np.random.Generator) -> BgrImage:
+        """A crop, reduced ones at 40 to 100 % of the resolution: they have finer detail and less noise of their own.
 
         An empty one, such as plain background, is mostly drawn again.
         """
         for _ in range(TRIES):
-            crop = self._cut_once(side_px, random)
+            crop = self._cut_once(side_px, reduced, random)
             if crop.std() >= LEAST_SPREAD:
                 break
         return crop
 
-    def _cut_once(self, side_px: int, random: np.random.Generator) -> BgrImage:
+    def _cut_once(self, side_px: int, reduced: float, random: np.random.Generator) -> BgrImage:
         picture = self.pictures[int(random.integers(len(self.pictures)))]
-        scale = float(random.uniform(SMALLEST_SCALE, 1.0)) if random.random() < 0.6 else 1.0
+        scale = float(random.uniform(SMALLEST_SCALE, 1.0)) if random.random() < reduced else 1.0
         wanted = min(round(side_px / scale), *picture.shape[:2])
         top, left = (int(random.integers(length - wanted + 1)) for length in picture.shape[:2])
         crop = picture[top : top + wanted, left : left + wanted]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from inspector.errors import ConfigError
-from inspector.generator.training.exposure_batches import Batch, draw_batch
+from inspector.generator.training.exposure_batches import Batch, Look, draw_batch
 from inspector.generator.training.exposure_config import ExposureTraining, read_training
 from inspector.generator.training.exposure_images import (
     PictureSet,
@@ -108,6 +108,12 @@ class ExposureTrainer:
         torch.save(state, folder / f"{CHECKPOINT}.part")
         (folder / f"{CHECKPOINT}.part").replace(folder / CHECKPOINT)
 
+    def start_from(self, checkpoint: Path) -> None:
+        """Take over what an earlier stage learned: the averaged weights of its checkpoint."""
+        state: dict[str, Any] = torch.load(checkpoint, map_location=self._device, weights_only=True)
+        self.net.load_state_dict(state["average"])
+        self.average.load_state_dict(state["average"])
+
     def resume(self, folder: Path) -> None:
         """Continue from the folder's checkpoint, if there is one; `ConfigError` when it is of another run."""
         if not (folder / CHECKPOINT).is_file():
@@ -149,12 +155,19 @@ def _pick(whole: PictureSet, *, held: bool) -> tuple[Any, ...]:
     )
 
 
+def make_look(config: ExposureTraining) -> Look:
+    """How the run varies its pictures."""
+    return Look(config.reduced, config.grain, config.sigma_error)
+
+
 def draw_batches(config: ExposureTraining, sources: Sources, first: int) -> Iterator[Batch]:
     """The batches of the steps from `first` on, each drawn while the one before is learned."""
 
+    look = make_look(config)
+
     def draw(step: int) -> Batch:
         random = np.random.default_rng([config.seed, step])
-        return draw_batch(sources.training, sources.shares, config.batch, config.side_px, random)
+        return draw_batch(sources.training, sources.shares, look, config.batch, config.side_px, random)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(draw, first)
@@ -164,16 +177,20 @@ def draw_batches(config: ExposureTraining, sources: Sources, first: int) -> Iter
             yield batch
 
 
-def train(config: ExposureTraining, data_dir: Path, out: Path, device: str) -> ExposureTrainer:
-    """Run to the configured step, from the checkpoint in `out` where there is one."""
+def train(
+    config: ExposureTraining, data_dir: Path, out: Path, device: str, start: Path | None = None
+) -> ExposureTrainer:
+    """Run to the configured step, from the checkpoint in `out` where there is one, else from the weights in `start`."""
     cv2.setNumThreads(1)
     sources = open_sources(config, data_dir)
     random = np.random.default_rng([config.seed, 7])
     held = [
-        draw_batch(sources.validation, sources.shares, config.batch, config.side_px, random)
+        draw_batch(sources.validation, sources.shares, make_look(config), config.batch, config.side_px, random)
         for _ in range(VALIDATION_CROPS // config.batch)
     ]
     trainer = ExposureTrainer(config, device)
+    if start is not None:
+        trainer.start_from(start)
     trainer.resume(out)
     log.info("training", parameters=count_parameters(trainer.net), step=trainer.step, device=device)
     losses: list[float] = []
@@ -202,11 +219,12 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the development sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--start", type=Path, help="checkpoint of the stage before")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    train(read_training(asked.config), asked.data, asked.out, asked.device)
+    train(read_training(asked.config), asked.data, asked.out, asked.device, asked.start)
 
 
 if __name__ == "__main__":
