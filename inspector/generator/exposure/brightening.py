@@ -42,4 +42,4 @@ def _sigma_values(gain: float, noise: NoiseCurve) -> NDArray[np.float32]:
     values = np.arange(255 * FINE + 1, dtype=np.float32) / np.float32(255 * FINE)
     light = to_light(values, noise.response)
     slope = value_slope(light * np.float32(gain), noise.response) * np.float32(gain)
-    return np.minimum(slope * noise.sigma_light(light), np.float32(LARGEST_SIGMA)).astype(np.float32)
+    return np.asarray(np.minimum(slope * noise.sigma_light(light), LARGEST_SIGMA), np.float32)

@@ -21,7 +21,7 @@ LEAST_GAIN = 1.5
 """Below it a frame is not under-exposed: parts and lamps differ by so much anyway."""
 MOST_GAIN = 64.0
 """Above it eight bits hold too few levels for any picture."""
-FEWEST_ELECTRIC_LEVELS = 0.25
+LEAST_MEAN_LEVEL = 0.25
 """Mean level under which a frame counts as black."""
 
 
@@ -45,21 +45,19 @@ def match_exposure(pixels: BgrImage, golden: BgrImage, gain: float | None = None
     distributions agree best is the camera's. A known `gain` is taken as it is. Raises `InputError` for a black frame
     and for one that is darker than `MOST_GAIN` can mend.
     """
-    if float(pixels.mean()) < FEWEST_ELECTRIC_LEVELS:
+    if float(pixels.mean()) < LEAST_MEAN_LEVEL:
         raise InputError("the frame is black: there is nothing in it that more light would show")
     cells = {response: (_cell_light(pixels, response), _cell_light(golden, response)) for response in RESPONSES}
-    gains = {
-        response: gain if gain is not None else float(wanted.mean() / dark.mean())
-        for response, (dark, wanted) in cells.items()
-    }
+    gains = {response: float(wanted.mean() / dark.mean()) for response, (dark, wanted) in cells.items()}
     misfits = {response: _misfit(*cells[response], gains[response], response) for response in RESPONSES}
     response: Response = "linear" if misfits["linear"] < LINEAR_WINS_BY * misfits["srgb"] else "srgb"
-    if gains[response] > MOST_GAIN:
+    missing = gains[response] if gain is None else gain
+    if missing > MOST_GAIN:
         raise InputError(
-            f"the frame has 1/{gains[response]:.0f} of the light of the recipe's golden image; from 1/{MOST_GAIN:.0f} on "
+            f"the frame has 1/{missing:.0f} of the light of the recipe's golden image; from 1/{MOST_GAIN:.0f} on "
             "nothing can be told from noise"
         )
-    return Exposure(gains[response], response)
+    return Exposure(missing, response)
 
 
 def _cell_light(pixels: BgrImage, response: Response) -> FloatImage:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspector.errors import WeightsError
@@ -20,6 +21,17 @@ MOST_WEIGHT_BYTES = 64 * 1024 * 1024
 COLOURS = 3
 TILE_PX = 1280
 """Longest side of what one run restores; the memory of a run grows with its area."""
+
+
+UNUSABLE_GRAPH = (
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NotImplemented,
+    runtime_errors.RuntimeException,
+)
+"""What ONNX Runtime raises for bytes that it cannot run; they have no base but `Exception`."""
 
 
 class NetFacts(BaseModel):
@@ -90,7 +102,7 @@ def open_net(folder: Path = WEIGHTS_DIR, threads: int = 2) -> LowLightNet:
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         channels = session.get_inputs()[0].shape[1]
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (*UNUSABLE_GRAPH, IndexError) as error:
         raise WeightsError(f"{GRAPH_FILE}: not a graph that can be run: {error}") from error
     if channels != CHANNELS:
         raise WeightsError(f"{GRAPH_FILE}: takes {channels} channels, not {CHANNELS}; it belongs to another version")

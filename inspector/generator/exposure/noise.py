@@ -41,7 +41,7 @@ class NoiseCurve:
         """Standard deviation of light at these levels, rounding included."""
         step = np.float32(1 / 255) / value_slope(light, self.response)
         variance = np.float32(self.shot) * light + np.float32(self.read) + np.square(step) / np.float32(12)
-        return np.sqrt(variance).astype(np.float32)
+        return np.asarray(np.sqrt(variance), np.float32)
 
 
 def estimate_noise(pixels: BgrImage, response: Response) -> NoiseCurve:
@@ -74,7 +74,7 @@ def _block_statistics(light: FloatImage, pixels: BgrImage) -> tuple[NDArray[np.f
 def _average_blocks(plane: FloatImage) -> NDArray[np.float64]:
     rows, columns = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
     whole = plane[: rows * BLOCK_PX, : columns * BLOCK_PX]
-    blocks = whole.reshape(rows, BLOCK_PX, columns, BLOCK_PX, -1).mean(axis=(1, 3), dtype=np.float64)
+    blocks = whole.reshape(rows, BLOCK_PX, columns, BLOCK_PX, plane.shape[2]).mean(axis=(1, 3), dtype=np.float64)
     return np.asarray(blocks, np.float64)
 
 

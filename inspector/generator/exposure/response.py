@@ -43,4 +43,4 @@ def value_slope(light: FloatImage, response: Response) -> FloatImage:
 
 def light_levels(response: Response) -> FloatImage:
     """The light of each of the 256 values of a file, (256,) float32."""
-    return to_light(np.arange(256, dtype=np.float32) / 255, response)
+    return to_light(np.arange(256, dtype=np.float32) / np.float32(255), response)

@@ -55,7 +55,9 @@ class _Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
         return output
 
-    def convolve(self, source: str, name: str, layer: torch.nn.Conv2d, weight: NDArray[np.float32] | None = None) -> str:
+    def convolve(
+        self, source: str, name: str, layer: torch.nn.Conv2d, weight: NDArray[np.float32] | None = None
+    ) -> str:
         filters = layer.weight.detach().numpy() if weight is None else weight
         bias = layer.bias.detach().numpy() if layer.bias is not None else np.zeros(len(filters), np.float32)
         inputs = [

@@ -22,7 +22,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from inspector.errors import ConfigError
+from inspector.errors import ConfigError, DatasetError
 from inspector.generator.training.exposure_batches import Batch, Look, draw_batch
 from inspector.generator.training.exposure_config import ExposureTraining, read_training
 from inspector.generator.training.exposure_images import (
@@ -142,6 +142,8 @@ def open_sources(config: ExposureTraining, data_dir: Path) -> Sources:
     """Read the sets, render the scenes, draw the surfaces; each tenth picture is held back."""
     whole = [read_good_images(data_dir, name) for name in config.sets]
     whole += [render_scenes(config.scene_parts, config.seed), draw_surfaces(config.surface_count, config.seed)]
+    if any(len(item.pictures) < VALIDATED_EVERY for item in whole):
+        raise DatasetError(f"every source needs {VALIDATED_EVERY} pictures or more, since each tenth is held back")
     return Sources(
         tuple(PictureSet(_pick(item, held=False)) for item in whole),
         tuple(PictureSet(_pick(item, held=True)) for item in whole),
@@ -151,7 +153,9 @@ def open_sources(config: ExposureTraining, data_dir: Path) -> Sources:
 
 def _pick(whole: PictureSet, *, held: bool) -> tuple[Any, ...]:
     return tuple(
-        picture for index, picture in enumerate(whole.pictures) if (index % VALIDATED_EVERY == VALIDATED_EVERY - 1) == held
+        picture
+        for index, picture in enumerate(whole.pictures)
+        if (index % VALIDATED_EVERY == VALIDATED_EVERY - 1) == held
     )
 
 
