@@ -171,7 +171,7 @@ def test_it_beats_gain_and_non_local_means_by_3_db(
 
 
 def test_a_defect_stays_visible(net: LowLightNet) -> None:
-    """What only the dark frame shows is in the picture with most of its contrast: the golden image is not painted in."""
+    """What only the dark frame shows is in the picture with most of its contrast; the golden image is not."""
     good = np.full((160, 160, 3), (150, 155, 160), np.uint8)
     bad = good.copy()
     cv2.line(bad, (30, 40), (120, 110), (90, 92, 95), 2, cv2.LINE_AA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def _split(length: int, tile_px: int, unit: int) -> list[tuple[int, int]]:
     """Spans of equal length, in whole units, that cover a length of whole units."""
     count = -(-length // tile_px)
     edges = [index * (length // unit) // count * unit for index in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def open_net(folder: Path = WEIGHTS_DIR, threads: int = 2) -> LowLightNet:

@@ -20,10 +20,14 @@ LEVELS = 12
 """Groups of blocks of similar light."""
 FLAT_SHARE = 0.25
 """The quarter of the blocks with the least variation counts as flat: what varies there is noise."""
-FLAT_BIAS = 0.66
+FLAT_BIAS = 0.64
 """Mean of the lowest `FLAT_SHARE` of block variances of plain noise, as a share of the true variance."""
-CLIPPED_SHARE = 0.02
+CLIPPED_SHARE = 0.5
+"""Blocks with more samples at black or white than this say nothing about noise."""
+CLIPPED_POWER = 1.55
+"""Cutting a share p of a normal distribution off at one end leaves (1 - p) ** 1.55 of its variance, within 3 %."""
 MIN_BLOCKS = 24
+LEAST_OWN_SHARE = 0.25
 FITS = 8
 HIGH_PASS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
 """Keeps the variance of noise, removes planes and straight edges along rows and columns (Immerkær, 1996)."""
@@ -42,6 +46,18 @@ class NoiseCurve:
         step = np.float32(1 / 255) / value_slope(light, self.response)
         variance = np.float32(self.shot) * light + np.float32(self.read) + np.square(step) / np.float32(12)
         return np.asarray(np.sqrt(variance), np.float32)
+
+    def without_grain(self, golden: NoiseCurve, gain: float) -> NoiseCurve:
+        """This curve of a dark frame less what the golden image, with `gain` times the light, shows as well.
+
+        A grain of the material dims with the light, so its variance falls with the square of the gain. At least
+        `LEAST_OWN_SHARE` stays: no frame has less noise than a share of what is measured in it.
+        """
+        return NoiseCurve(
+            max(self.shot - golden.shot / gain, LEAST_OWN_SHARE * self.shot),
+            max(self.read - golden.read / gain**2, LEAST_OWN_SHARE * self.read),
+            self.response,
+        )
 
 
 def estimate_noise(pixels: BgrImage, response: Response) -> NoiseCurve:
@@ -63,12 +79,12 @@ def estimate_noise(pixels: BgrImage, response: Response) -> NoiseCurve:
 
 
 def _block_statistics(light: FloatImage, pixels: BgrImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean light and high-pass variance of every block that is hardly clipped, (N,) each."""
+    """Mean light and high-pass variance of every block that is not mostly clipped, (N,) each."""
     rough = np.square(cv2.filter2D(light, -1, HIGH_PASS, borderType=cv2.BORDER_REFLECT_101))
     clipped = ((pixels == 0) | (pixels == 255)).astype(np.float32)
     means, variances, share = (_average_blocks(plane) for plane in (light, rough, clipped))
     kept = share <= CLIPPED_SHARE
-    return means[kept], variances[kept]
+    return means[kept], variances[kept] / (1 - share[kept]) ** CLIPPED_POWER
 
 
 def _average_blocks(plane: FloatImage) -> NDArray[np.float64]:

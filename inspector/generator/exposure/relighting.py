@@ -1,8 +1,9 @@
 """A well-lit alternative of an under-exposed frame, for people to look at.
 
-    match_exposure  →  estimate_noise  →  brighten  →  restore
+    match_exposure  →  estimate_noise  →  brighten  →  restore  →  return_detail
 
-What it shows comes from the frame alone: the golden image says how much light is missing and nothing else.
+What it shows comes from the frame alone: the golden image says how much light is missing and how much grain the
+material has, and none of its pixels is painted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from inspector.generator.exposure.brightening import brighten
 from inspector.generator.exposure.darkening import is_grey
+from inspector.generator.exposure.detail import return_detail
 from inspector.generator.exposure.level import Exposure, match_exposure
 from inspector.generator.exposure.net import COLOURS, LowLightNet
 from inspector.generator.exposure.noise import NoiseCurve, estimate_noise
@@ -45,11 +47,13 @@ def relight_frame(pixels: BgrImage, golden: BgrImage, net: LowLightNet, gain: fl
     """
     exposure = match_exposure(pixels, golden, gain)
     noise = estimate_noise(pixels, exposure.response)
+    if exposure.is_dark:
+        noise = noise.without_grain(estimate_noise(golden, exposure.response), exposure.gain)
     bright = brighten(pixels, exposure.gain, noise)
     sigma = _mean_sigma(bright[..., COLOURS:])
     if not exposure.is_dark:
         return LitFrame(pixels, exposure, noise, sigma, sigma, generated=False)
-    values = net.restore(bright)
+    values = return_detail(bright, net.restore(bright))
     if is_grey(pixels):
         values = np.repeat(values.mean(axis=2, keepdims=True), COLOURS, axis=2)
     lit = np.rint(values * WHITE).astype(np.uint8)
