@@ -6,6 +6,7 @@ FOLDER holds data sets (MVTec convention); each is fitted by the defaults on its
 each part and, last, one line for each criterion; `OUT/twin-trial.json` has every figure. Parts:
 
 psnr         in-mask PSNR and SSIM of every method on good images that no recipe saw, random masks of 16 to 256 px
+defects      the detector's score in repaired regions of real defects, and of good parts
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 
 from pipelines.bench import describe_host
 from tools.twin.judging import Criterion, PartResult, TrialSettings
+from tools.twin.real_defects import measure_defects
 from tools.twin.restoring import measure_restoring
 from tools.twin.sets import open_sets
 
-PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {"psnr": measure_restoring}
+PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {"psnr": measure_restoring, "defects": measure_defects}
 RESULT = "twin-trial.json"
 
 
