@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage, BoxPx
 from pipelines.dataset import TestImage, read_image
+from reports.formats import plural
 from reports.html import make_environment
 from tools.twin.methods import CLASSICAL, Painted, SetPainter
 from tools.twin.quality import score_mask
@@ -119,7 +120,7 @@ class SetGallery:
         tasks = self._set.tasks(CANDIDATES, self._seed)
         scores = []
         for task in tasks:
-            ours = self._painter.paint(task.frame, task.sampled.mask, self._ours)
+            ours = self._painter.paint(task.truth, task.sampled.mask, self._ours)
             scores.append(score_mask(ours.pixels, task.truth, task.sampled.mask).psnr_db)
         order = [int(index) for index in np.random.default_rng(self._seed).permutation(len(tasks))]
         drawn = order[: self._random_rows]
@@ -131,7 +132,7 @@ class SetGallery:
             worst = index not in drawn
             why = "one of the worst by the PSNR of ours" if worst else "drawn at random"
             title = f"{task.path.name}, {task.sampled.shape} of {x1 - x0}×{y1 - y0} px"
-            shots = self._shots(task.truth, task.frame, mask, task.sampled.box_xyxy_px, truth=task.truth)
+            shots = self._shots(task.truth, mask, task.sampled.box_xyxy_px, is_truth=True)
             rows.append(Row(title, why, shots, worst))
         return tuple(rows)
 
@@ -160,35 +161,35 @@ class SetGallery:
             box = max(detections, key=lambda item: item.score).box_xyxy_px
         else:
             return None
-        source = "marked by people" if marked is not None else f"found by the detector, {len(detections)} regions"
+        source = (
+            "marked by people" if marked is not None else f"found by the detector, {plural(len(detections), 'region')}"
+        )
         title = f"{image.path.name}, {image.defect}, {box[2] - box[0]}×{box[3] - box[1]} px"
-        return Row(title, f"drawn at random, {source}", self._shots(pixels, pixels, mask, box, truth=None))
+        return Row(title, f"drawn at random, {source}", self._shots(pixels, mask, box, is_truth=False))
 
-    def _shots(
-        self, original: BgrImage, frame: BgrImage, mask: Mask, box: BoxPx, truth: BgrImage | None
-    ) -> tuple[Shot, ...]:
-        """Original, mask, each method, ours and the difference; `frame` is what the methods get."""
+    def _shots(self, original: BgrImage, mask: Mask, box: BoxPx, *, is_truth: bool) -> tuple[Shot, ...]:
+        """Original, mask, each method, ours and the difference; a good original is the truth."""
         crop = choose_crop(box, mask.shape[1], mask.shape[0])
-        shots = [_cut("original", "a good part: the truth" if truth is not None else "", original, crop)]
-        note = "what was hidden" if truth is not None else "what was repaired"
-        shots.append(_cut("mask", note, show_mask(original, mask, hide=truth is not None), crop))
+        shots = [_cut("original", "a good part: the truth" if is_truth else "", original, crop)]
+        note = "what was painted" if is_truth else "what was repaired"
+        shots.append(_cut("mask", note, show_mask(original, mask, hide=is_truth), crop))
         for method in CLASSICAL:
             if method not in self._missing:
-                painted = self._painter.paint(frame, mask, method)
-                shots.append(_cut(method, self._describe(painted, mask, truth, original), painted.pixels, crop))
-        ours = self._painter.paint(frame, mask, self._ours)
+                painted = self._painter.paint(original, mask, method)
+                shots.append(_cut(method, self._describe(painted, mask, original, is_truth), painted.pixels, crop))
+        ours = self._painter.paint(original, mask, self._ours)
         name = f"ours ({ours.method})" if ours.method != self._ours else f"ours: {self._ours}"
-        shots.append(_cut(name, self._describe(ours, mask, truth, original), ours.pixels, crop, "ours"))
+        shots.append(_cut(name, self._describe(ours, mask, original, is_truth), ours.pixels, crop, "ours"))
         difference = np.asarray(cv2.absdiff(ours.pixels, original), np.int32) * DIFFERENCE_GAIN
         shown = np.clip(difference, 0, 255).astype(np.uint8)
         shots.append(_cut("difference", f"ours − original, ×{DIFFERENCE_GAIN}", shown, crop))
         return tuple(shots)
 
-    def _describe(self, painted: Painted, mask: Mask, truth: BgrImage | None, original: BgrImage) -> str:
+    def _describe(self, painted: Painted, mask: Mask, original: BgrImage, is_truth: bool) -> str:
         """PSNR and SSIM where there is a truth, else the detector's score in the region before and after."""
         refused = " (refused: Telea)" if painted.refused is not None else ""
-        if truth is not None:
-            score = score_mask(painted.pixels, truth, mask)
+        if is_truth:
+            score = score_mask(painted.pixels, original, mask)
             return f"{score.psnr_db:.1f} dB, SSIM {score.ssim:.2f}{refused}"
         before, after = (
             score_inside(self._set.scorer.score_frame(pixels).anomaly_map, mask)

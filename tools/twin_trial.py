@@ -7,25 +7,40 @@ each part and, last, one line for each criterion; `OUT/twin-trial.json` has ever
 
 psnr         in-mask PSNR and SSIM of every method on good images that no recipe saw, random masks of 16 to 256 px
 defects      the detector's score in repaired regions of real defects, and of good parts
+speed        milliseconds and memory at 4K, references cached and not, the first use
+determinism  the same bytes in fresh processes, and with another number of threads
+lanes        the verdict lane beside a saturated evidence lane
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
+
 from pipelines.bench import describe_host
+from tools.twin.determinism import measure_determinism
 from tools.twin.judging import Criterion, PartResult, TrialSettings
+from tools.twin.lanes import measure_lanes
 from tools.twin.real_defects import measure_defects
 from tools.twin.restoring import measure_restoring
 from tools.twin.sets import open_sets
+from tools.twin.speed import measure_speed
 
-PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {"psnr": measure_restoring, "defects": measure_defects}
+PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {
+    "psnr": measure_restoring,
+    "defects": measure_defects,
+    "speed": measure_speed,
+    "determinism": measure_determinism,
+    "lanes": measure_lanes,
+}
 RESULT = "twin-trial.json"
 
 
@@ -74,12 +89,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--masks", type=int, default=100, help="masks a set")
     parser.add_argument("--defects", type=int, default=60, help="at most so many defective images a set")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each block of a timed load")
+    parser.add_argument("--size", default="3840x2160", help="WIDTHxHEIGHT of the frames of timed parts")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
     if unknown:
         parser.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if re.fullmatch(r"\d+x\d+", found.size) is None:
+        parser.error(f"a size is WIDTHxHEIGHT, not {found.size!r}")
     if not found.folder.is_dir():
         parser.error(f"{found.folder} is not a folder")
     return found
@@ -91,6 +109,7 @@ def split_names(text: str) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     found = parse(arguments)
+    cv2.setNumThreads(found.threads)
     with tempfile.TemporaryDirectory(prefix="twin-trial-") as work:
         settings = TrialSettings(
             sets=open_sets(found.folder, split_names(found.sets), Path(work) / "data", found.threads),
@@ -99,6 +118,7 @@ def main(arguments: Sequence[str]) -> None:
             defects=found.defects,
             seconds=found.seconds,
             seed=found.seed,
+            size=(int(found.size.partition("x")[0]), int(found.size.partition("x")[2])),
             threads=found.threads,
             say=lambda line: write(f"… {line}"),
         )

@@ -37,7 +37,11 @@ class PartResult:
 
 @dataclass(frozen=True, slots=True)
 class TrialSettings:
-    """What the parts of a trial share. `say` takes a line about the progress."""
+    """What the parts of a trial share.
+
+    `work` holds everything that is made on the way, the recipes of the sets in its `data`. `size` is (width, height)
+    of the frames of the timed parts. `say` takes a line about the progress.
+    """
 
     sets: Sequence[TrialSet]
     work: Path
@@ -45,6 +49,7 @@ class TrialSettings:
     defects: int
     seconds: float
     seed: int
+    size: tuple[int, int]
     threads: int
     say: Callable[[str], None]
 

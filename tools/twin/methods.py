@@ -20,6 +20,7 @@ NEAREST = "nearest"
 FALLBACK = "telea"
 PEEL = "net+peel"
 CLASSICAL = (NEAREST, "paste", FALLBACK, "ns")
+PRODUCT_METHODS = ("paste", FALLBACK, "ns", "auto", "net")
 METHODS = (*CLASSICAL, "auto", "net", PEEL)
 
 Mask = NDArray[np.bool_]
@@ -40,11 +41,22 @@ class ProductPainter:
     def __init__(self, recipe: Recipe, threads: int) -> None:
         self._good_part = read_good_part(recipe)
 
+    def open_again(self, recipe: Recipe, threads: int) -> ProductPainter:
+        """A painter that has cached nothing of the recipe's references yet."""
+        return ProductPainter(recipe, threads)
+
+    def place(self, pixels: BgrImage, mask: Mask) -> BgrImage | None:
+        """The references as they lie in a frame, None where they do not."""
+        return register_reference(pixels, self._good_part, mask)
+
     def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Twin | None:
         """The twin; None when the part cannot be registered. Raises `InputError` for what cannot work here."""
-        wants_reference = method in ("auto", "paste")
-        reference = register_reference(pixels, self._good_part, mask) if wants_reference else None
-        return choose_repairer(method, reference is not None).repair(pixels, mask, reference)
+        placed = self.place(pixels, mask) if method in ("auto", "paste") else None
+        return self.paint_placed(pixels, mask, method, placed)
+
+    def paint_placed(self, pixels: BgrImage, mask: Mask, method: str, placed: BgrImage | None) -> Twin:
+        """The twin of a frame whose references are placed already."""
+        return choose_repairer(method, placed is not None).repair(pixels, mask, placed)
 
 
 class SetPainter:

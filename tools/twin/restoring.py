@@ -50,7 +50,7 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
     names: dict[str, set[str]] = {method: set() for method in METHODS}
     for task in tasks:
         for method in METHODS:
-            painted = painter.paint(task.frame, task.sampled.mask, method)
+            painted = painter.paint(task.truth, task.sampled.mask, method)
             names[method].add(painted.method)
             scores[method].append(score_mask(painted.pixels, task.truth, task.sampled.mask))
             if painted.refused is not None:

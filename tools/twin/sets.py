@@ -19,22 +19,17 @@ from pipelines.dataset import TestImage, find_images, open_test_set, read_image,
 from pipelines.fit import fit_recipe
 from tools.twin.masks import SampledMask, sample_mask
 
-SPOILED_TURN = cv2.ROTATE_180
+SPOILED_LEVELS, MIDDLE_LEVEL = 64, 110
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A good image that no recipe saw, a mask on its part, and the frame that the methods get.
-
-    In `frame` the pixels under the mask are the mask's box turned upside down: they are wrong but look like the part,
-    so that a method which peeks under the mask is found out and none is helped.
-    """
+    """A good image that no recipe saw and a mask on its part: what the image shows there is the truth."""
 
     path: Path
     truth: BgrImage
-    frame: BgrImage
     sampled: SampledMask
 
 
@@ -46,14 +41,18 @@ class TrialSet:
         self.root = root
         self.good = find_images(root / "train" / "good")
         self.held_out = find_images(root / "test" / "good")
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._threads = threads
+
+    @property
+    def recipe_name(self) -> str:
+        return self.name.lower()
 
     @cached_property
     def recipe(self) -> Recipe:
         """Fitted when it is first asked for."""
-        report = fit_recipe(self.name.lower(), self.root / "train" / "good", self._data_dir)
-        return RecipeStore(self._data_dir).load(report.recipe)
+        fit_recipe(self.recipe_name, self.root / "train" / "good", self.data_dir)
+        return RecipeStore(self.data_dir).load(self.recipe_name)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -79,17 +78,18 @@ class TrialSet:
             for turn in range(number, count, len(chosen)):
                 dice = np.random.default_rng([seed, turn, *self.name.encode()])
                 sampled = sample_mask(dice, part if part.any() else np.ones(part.shape, np.bool_))
-                made.append(Task(path, pixels, spoil(pixels, sampled), sampled))
+                made.append(Task(path, pixels, sampled))
         return made
 
 
 def spoil(pixels: BgrImage, sampled: SampledMask) -> BgrImage:
-    """A copy whose masked pixels come from the mask's box turned upside down."""
+    """A copy with something else under the mask: its box turned upside down and darker, or lighter where it is dark."""
     x0, y0, x1, y1 = sampled.box_xyxy_px
     spoiled = pixels.copy()
-    turned = cv2.rotate(pixels[y0:y1, x0:x1], SPOILED_TURN)
     inside = sampled.mask[y0:y1, x0:x1]
-    spoiled[y0:y1, x0:x1][inside] = turned[inside]
+    turned = cv2.rotate(pixels[y0:y1, x0:x1], cv2.ROTATE_180)[inside].astype(np.int16)
+    turned += SPOILED_LEVELS if turned.mean() < MIDDLE_LEVEL else -SPOILED_LEVELS
+    spoiled[y0:y1, x0:x1][inside] = np.clip(turned, 0, 255).astype(np.uint8)
     return spoiled
 
 
