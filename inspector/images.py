@@ -195,9 +195,12 @@ def check_size(width_px: int, height_px: int, expected_size: tuple[int, int] | N
         )
 
 
-def encode_jpeg(pixels: BgrImage, quality: int = 95) -> bytes:
-    """JPEG bytes of a BGR image."""
-    done, buffer = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+def encode_jpeg(pixels: BgrImage, quality: int = 95, *, all_colours: bool = False) -> bytes:
+    """JPEG bytes of a BGR image; with `all_colours` (4:4:4) colour is kept at full resolution."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if all_colours:
+        settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, buffer = cv2.imencode(".jpg", pixels, settings)
     if not done:
         raise ImageUnsupportedError(f"a {pixels.shape} array cannot be written as JPEG")
     return bytes(buffer)

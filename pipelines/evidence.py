@@ -1,6 +1,6 @@
 """The evidence lane: for every NG and REVIEW part the twin, the annotated visual and the message about them.
 
-    describe_inspection  →  paint_twin (register, lay reference, repair)  →  paint_visual  →  encode
+    describe_inspection  →  TwinPainter.paint (place references, repair)  →  paint_visual  →  encode
 
 `make_evidence` works on one image and one recipe with no broker and no database; `run_evidence` does it for
 whatever the database owes, as time allows. A verdict never fails because a picture did.
@@ -23,15 +23,13 @@ from numpy.typing import NDArray
 from inspector.clock import UtcClock, utc_now_us
 from inspector.cloud.question import make_escalation_id
 from inspector.config import PlantConfig
-from inspector.detector.part_scorer import check_frame_size, register_frame
-from inspector.detector.recipe import Recipe, unpack_part
+from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DiskFullError, InspectorError, RecipeError, StoreError
-from inspector.generator.choose import choose_repairer
+from inspector.generator.choose import load_repairers
 from inspector.generator.mark import mark_generated
-from inspector.generator.paste import lay_reference
 from inspector.generator.repairer import Twin
-from inspector.geometry.registration import Reference
+from inspector.generator.view_images import DecodedImages
 from inspector.images import decode_image, encode_jpeg
 from inspector.mqtt.messages import evidence_message
 from inspector.records import BgrImage, Detection, Inspection, RecipeRef
@@ -42,6 +40,7 @@ from inspector.store.outbox import insert_messages
 from inspector.store.processes import beat
 from inspector.store.reviews import load_opinion, make_opinion_id
 from inspector.store.stored import StoredInspection
+from pipelines.twin import TwinPainter, mask_detections
 from reports.cloud_words import brief_opinion
 from reports.text_fonts import FontSet
 from reports.visual import describe_origin, encode_visual, paint_visual
@@ -60,19 +59,6 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GoodPart:
-    """What a twin is made from: the golden image of a recipe and how frames are registered to it.
-
-    `reference` is None for parts with no fixed pose; they are repaired from their own surroundings.
-    """
-
-    golden: BgrImage | None = None
-    reference: Reference | None = None
-    ratio: int = 1
-    confidence_limit: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """The pictures of one inspection, encoded as JPEG with XMP. Without a twin `twin_method` is None too."""
 
@@ -80,6 +66,8 @@ class Evidence:
     thumbnail: bytes
     twin: bytes | None
     twin_method: str | None
+    twin_fallback: str | None = None
+    """Why the twin was painted without the recipe's references."""
 
 
 def make_evidence(
@@ -93,29 +81,31 @@ def make_evidence(
 ) -> Evidence:
     """Twin, visual and thumbnail of one inspected frame: (H, W, 3) uint8 BGR, never altered.
 
-    Without a recipe, with nothing detected, or when the part cannot be registered, there is no twin.
-    Raises `RecipeMismatchError` for a frame of another size than the recipe's.
+    Without a recipe or with nothing detected there is no twin. Raises `RecipeMismatchError` for a frame of another
+    size than the recipe's.
     """
-    good_part = read_good_part(recipe) if recipe is not None else None
+    painter = TwinPainter(recipe) if recipe is not None else None
     facts = describe_inspection(inspection, timezone, max_regions)
-    return explain_part(pixels, good_part, facts, inspection.verdict.detections, fonts or FontSet())
+    return explain_part(pixels, painter, facts, inspection.verdict.detections, fonts or FontSet())
 
 
 def explain_part(
     pixels: BgrImage,
-    good_part: GoodPart | None,
+    painter: TwinPainter | None,
     facts: VisualFacts,
     detections: tuple[Detection, ...],
     fonts: FontSet,
 ) -> Evidence:
     """`make_evidence` for a caller that has read the recipe already."""
-    twin = paint_twin(pixels, good_part, mask_detections(pixels, detections)) if good_part is not None else None
+    mask = mask_detections(pixels, detections)
+    twin = painter.paint(pixels, mask) if painter is not None else None
     painted = paint_visual(pixels, twin, facts, fonts)
     return Evidence(
         visual=encode_visual(painted, twin, facts),
         thumbnail=render_thumbnail(painted, facts, fonts),
-        twin=encode_twin(twin, mask_detections(pixels, detections), facts) if twin is not None else None,
+        twin=encode_twin(twin, mask, facts) if twin is not None else None,
         twin_method=twin.method if twin is not None else None,
+        twin_fallback=twin.fallback if twin is not None else None,
     )
 
 
@@ -148,47 +138,6 @@ def describe_inspection(
         software_version=inspection.provenance.software_version,
         max_regions=max_regions,
     )
-
-
-def read_good_part(recipe: Recipe) -> GoodPart:
-    """The little of a recipe that a twin needs; its large arrays are not kept."""
-    if recipe.mode != "located":
-        return GoodPart()
-    model = unpack_part(recipe.manifest, recipe.arrays)
-    return GoodPart(recipe.golden, model.reference, model.ratio, model.confidence_limit)
-
-
-def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
-    """(H, W) bool: the boxes of the detections."""
-    mask = np.zeros(pixels.shape[:2], np.bool_)
-    for detection in detections:
-        x0, y0, x1, y1 = detection.box_xyxy_px
-        mask[max(0, y0) : y1, max(0, x0) : x1] = True
-    return mask
-
-
-def register_reference(pixels: BgrImage, good_part: GoodPart, mask: NDArray[np.bool_]) -> BgrImage | None:
-    """The golden image laid onto a frame around `mask`; None when the part cannot be registered."""
-    if good_part.reference is None or good_part.golden is None:
-        return None
-    check_frame_size(pixels, (good_part.golden.shape[1], good_part.golden.shape[0]))
-    registration = register_frame(good_part.reference, good_part.ratio, pixels).registration
-    if registration.confidence < good_part.confidence_limit:
-        return None
-    return lay_reference(good_part.golden, registration.matrix, mask)
-
-
-def paint_twin(pixels: BgrImage, good_part: GoodPart, mask: NDArray[np.bool_]) -> Twin | None:
-    """The defect-free twin inside `mask`; None for an empty mask, and for a located part that is not registered.
-
-    Painting over a part whose place is unknown would show something that never was there.
-    """
-    if not mask.any():
-        return None
-    reference = register_reference(pixels, good_part, mask)
-    if reference is None and good_part.reference is not None:
-        return None
-    return choose_repairer("auto", reference is not None).repair(pixels, mask, reference)
 
 
 def encode_twin(twin: Twin, mask: NDArray[np.bool_], facts: VisualFacts) -> bytes:
@@ -224,7 +173,9 @@ class EvidenceLane:
         self._frames = FrameFiles(data_dir / "frames")
         self._pictures = FrameFiles(data_dir / "evidence")
         self._recipes = RecipeStore(data_dir)
-        self._good_parts: OrderedDict[RecipeRef, GoodPart | None] = OrderedDict()
+        self._painters: OrderedDict[RecipeRef, TwinPainter] = OrderedDict()
+        self._repairers = load_repairers(threads=1)
+        self._decoded = DecodedImages()
         self._fonts = FontSet()
         self._next_beat_s = 0.0
         self.problem: str | None = None
@@ -279,6 +230,7 @@ class EvidenceLane:
             "evidence_made",
             inspection_id=task.inspection_id,
             twin_method=evidence.twin_method,
+            twin_fallback=evidence.twin_fallback,
             seconds=round(time.monotonic() - started, 3),
             waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
         )
@@ -290,10 +242,10 @@ class EvidenceLane:
         pixels = decode_image(self._frames.read(inspection.frame_key), bit_depth=self._bit_depth(inspection))
         # The last attempt does without the twin: half an explanation is better than none.
         last = task.attempts >= MAX_ATTEMPTS - 1
-        good_part = None if last or inspection.recipe is None else self._read_good_part(inspection.recipe)
+        painter = None if last or inspection.recipe is None else self._load_painter(inspection.recipe)
         facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
         facts = replace(facts, opinion=self._read_opinion(inspection.inspection_id))
-        return explain_part(pixels, good_part, facts, inspection.detections, self._fonts)
+        return explain_part(pixels, painter, facts, inspection.detections, self._fonts)
 
     def _read_opinion(self, inspection_id: str) -> str | None:
         """What the cloud has said by now; nothing waits for it."""
@@ -306,18 +258,20 @@ class EvidenceLane:
         cameras = station.cameras if station is not None else ()
         return next((camera.bit_depth for camera in cameras if camera.id == inspection.camera), 16)
 
-    def _read_good_part(self, ref: RecipeRef) -> GoodPart | None:
-        """What a twin needs of a recipe, None when the recipe cannot be read any more."""
-        if ref not in self._good_parts:
+    def _load_painter(self, ref: RecipeRef) -> TwinPainter | None:
+        """What paints the twins of a recipe, None when the recipe cannot be read any more."""
+        if ref not in self._painters:
             try:
-                self._good_parts[ref] = read_good_part(self._recipes.load(ref, require_released=False))
+                recipe = self._recipes.load(ref, require_released=False)
+                painter = TwinPainter(recipe, threads=1, repairers=self._repairers, decoded=self._decoded)
             except RecipeError as error:
                 log.error("no_twin_without_recipe", recipe=str(ref), reason=str(error))
                 return None
-            while len(self._good_parts) > CACHED_RECIPES:
-                self._good_parts.popitem(last=False)
-        self._good_parts.move_to_end(ref)
-        return self._good_parts[ref]
+            self._painters[ref] = painter
+            while len(self._painters) > CACHED_RECIPES:
+                self._painters.popitem(last=False)
+        self._painters.move_to_end(ref)
+        return self._painters[ref]
 
     def _store(self, inspection: StoredInspection, evidence: Evidence) -> None:
         """Files first, then one transaction for their names and the message."""

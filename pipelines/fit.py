@@ -23,8 +23,11 @@ from inspector.detector.region_file import RegionPlan, load_regions
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
 from inspector.errors import FitError, RecipeError
+from inspector.generator.bank_building import Pose
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
+from pipelines.fit_twin import learn_twins
+from pipelines.twin import REPAIR
 
 Progress = Callable[[str, float], None]
 """Called with the stage and the share of it that is done, 0..1."""
@@ -130,6 +133,14 @@ def fit_recipe(
     }
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
+    report("twins", 0.0)
+    pose = (
+        Pose(learned.golden % len(images), learned.model.reference.model, any_angle)
+        if isinstance(learned, LearnedPart)
+        else None
+    )
+    twins = learn_twins(images, sizes, pose)
+    choices[REPAIR] = twins.choices
     content = RecipeContent(
         name=name,
         settings=settings,
@@ -146,6 +157,8 @@ def fit_recipe(
         choices=choices,
         ng_false_alarm_interval=learned.calibration.ng_interval,
         confidential=confidential,
+        references=twins.references,
+        references_record=twins.record,
     )
     return store_fit(data_dir, content, release=release, started=started)
 

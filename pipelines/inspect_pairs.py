@@ -11,16 +11,16 @@ from inspector.clock import utc_now_us
 from inspector.config import FolderCamera
 from inspector.detector.recipe import Recipe
 from inspector.errors import DatasetError, ImageError, InputError, RecipeMismatchError
-from inspector.generator.choose import choose_repairer
-from inspector.generator.paste import lay_reference
+from inspector.generator.references import place_one
 from inspector.generator.repairer import Twin
 from inspector.images import decode_image, read_image_bytes
 from inspector.records import BgrImage, PartIdSource, Scoring, VerdictKind
-from pipelines.evidence import describe_inspection, mask_detections
+from pipelines.evidence import describe_inspection
 from pipelines.inspect_frame import InspectedFrame, decide_verdict, decode_frame
 from pipelines.inspect_images import ONE_OFF_CAMERA, ImageVerdict, describe_one_off
 from pipelines.station_lane import not_inspected
 from pipelines.template_set import match_template, templates_by_stem
+from pipelines.twin import mask_detections, paint_from_template
 from reports.text_fonts import FontSet
 from reports.visual import encode_visual, paint_visual
 
@@ -93,9 +93,9 @@ def _paint(recipe: Recipe, inspected: InspectedFrame, template: BgrImage, image:
 
 def _paste_template(inspected: InspectedFrame, template: BgrImage) -> Twin | None:
     """None when nothing was detected."""
-    mask = mask_detections(inspected.frame.pixels, inspected.verdict.detections)
-    registration = inspected.scoring.registration
-    if registration is None or not mask.any():
+    pixels, registration = inspected.frame.pixels, inspected.scoring.registration
+    if registration is None:
         return None
-    laid = lay_reference(template, registration.matrix, mask)
-    return choose_repairer("paste", has_reference=True).repair(inspected.frame.pixels, mask, laid)
+    size = (pixels.shape[1], pixels.shape[0])
+    references = place_one(template, registration.matrix, size, registration.confidence)
+    return paint_from_template(pixels, mask_detections(pixels, inspected.verdict.detections), references)

@@ -16,13 +16,12 @@ from inspector.clock import utc_now_us
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import ImageSizeError, InputError
-from inspector.generator.choose import choose_repairer
 from inspector.generator.mark import mark_generated
 from inspector.generator.regions import split_mask
 from inspector.generator.repairer import Twin
 from inspector.images import decode_image, encode_jpeg, read_image_bytes, sha256_hex
 from inspector.records import BgrImage
-from pipelines.evidence import mask_detections, read_good_part, register_reference
+from pipelines.twin import TwinPainter, mask_detections
 from reports.xmp import PictureOrigin, embed_packet, write_packet
 
 WHITE_FROM = 128
@@ -32,12 +31,16 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What was done. `generated` is False when there was nothing to repair and the picture is the image itself."""
+    """What was done. `generated` is False when there was nothing to repair and the picture is the image itself.
+
+    `method` is then the one that was asked for. `fallback` is why the recipe's references were not used, else None.
+    """
 
     method: str
     seconds: float
     regions: int
     generated: bool
+    fallback: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +62,7 @@ def repair_image(name: str, image: Path, mask: Path | None, method: str, out: Pa
     twin = _repair(recipe, pixels, wanted, method)
     seconds = time.monotonic() - started
     _write(out, pixels, wanted, twin, sha256_hex(encoded))
-    return RepairReport(twin.method, round(seconds, 4), twin.regions, twin.regions > 0)
+    return RepairReport(twin.method, round(seconds, 4), twin.regions, twin.regions > 0, twin.fallback)
 
 
 def read_mask(path: Path, pixels: BgrImage) -> NDArray[np.bool_]:
@@ -82,12 +85,8 @@ def find_suspicious(recipe: Recipe, pixels: BgrImage) -> NDArray[np.bool_]:
 
 
 def _repair(recipe: Recipe, pixels: BgrImage, mask: NDArray[np.bool_], method: str) -> Twin:
-    wants_reference = method in ("auto", "paste")
-    reference = register_reference(pixels, read_good_part(recipe), mask) if wants_reference and mask.any() else None
-    repairer = choose_repairer(method, reference is not None or not mask.any())
-    if not mask.any():
-        return Twin(pixels, mask, repairer.method, 0)
-    return repairer.repair(pixels, mask, reference)
+    painter = TwinPainter(recipe)
+    return painter.paint(pixels, mask, method) or Twin(pixels, mask, painter.name_method(method), 0)
 
 
 def _write(out: Path, pixels: BgrImage, mask: NDArray[np.bool_], twin: Twin, frame_sha256: str) -> None:
@@ -103,6 +102,7 @@ def _write(out: Path, pixels: BgrImage, mask: NDArray[np.bool_], twin: Twin, fra
         software=f"line-inspector {__version__}",
         frame_sha256=frame_sha256,
         twin_method=twin.method if twin.regions else None,
+        twin_fallback=twin.fallback,
         generated_regions=tuple(region.box_xyxy_px for region in split_mask(mask)) if twin.regions else (),
     )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,8 @@ def paint_visual(frame: BgrImage, twin: Twin | None, facts: VisualFacts, fonts: 
     """Plan and paint."""
     if twin is not None and twin.pixels.shape != frame.shape:
         raise ValueError(f"the twin is {twin.pixels.shape}, the frame {frame.shape}")
-    plan = plan_visual(facts, (frame.shape[1], frame.shape[0]), twin.method if twin else None, fonts)
+    size = (frame.shape[1], frame.shape[0])
+    plan = plan_visual(facts, size, twin.method if twin else None, fonts, twin.fallback if twin else None)
     return PaintedVisual(paint_plan(plan, frame, twin, fonts), plan)
 
 
@@ -68,6 +69,7 @@ def describe_origin(facts: VisualFacts, twin: Twin | None, kind: str) -> Picture
         frame_sha256=facts.frame_sha256,
         part_id=facts.part_id,
         twin_method=twin.method if twin else None,
+        twin_fallback=twin.fallback if twin else None,
         generated_regions=tuple(region.box_xyxy_px for region in facts.regions) if twin else (),
     )
 

@@ -22,7 +22,7 @@ VERDICT_MEANINGS = {
     VerdictKind.NOT_INSPECTED: "no verdict",
 }
 METHOD_MEANINGS = {
-    "paste": "taken from an aligned good part",
+    "paste": "taken from aligned good parts",
     "telea": "filled in from the surroundings (Telea)",
     "ns": "filled in from the surroundings (Navier-Stokes)",
     "net": "painted by the local generative model",

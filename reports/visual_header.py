@@ -124,7 +124,7 @@ def _gauge_shares(score: float, thresholds: Thresholds) -> tuple[float, float, f
     return review, ng, value
 
 
-def plan_footer(builder: PlanBuilder, facts: VisualFacts, method: str | None, box: BoxPx) -> None:
+def plan_footer(builder: PlanBuilder, facts: VisualFacts, method: str | None, fallback: str | None, box: BoxPx) -> None:
     """The line at the bottom: what is generated, and which inspection this is."""
     builder.add_box("footer", "canvas", box, PAPER)
     label, pad = "inspection", builder.px(PAD)
@@ -136,8 +136,9 @@ def plan_footer(builder: PlanBuilder, facts: VisualFacts, method: str | None, bo
     if method is None:
         note = "Nothing here is generated: all pictures are the camera's."
     else:
+        said = f"; {fallback}" if fallback else ""
         meaning = METHOD_MEANINGS.get(method, method)
-        note = f"GENERATED = not a photograph: the same place without a defect, {meaning}."
+        note = f"GENERATED = not a photograph: the same place without a defect, {meaning}{said}."
     x = box[0] + pad
     for name, text, at, room in (
         ("generated_note", note, (x, y), label_x - pad - x),

@@ -21,8 +21,17 @@ MAX_ENLARGED_PX = 12_000_000
 GROWTH = 24.0
 
 
-def plan_visual(facts: VisualFacts, frame_size: tuple[int, int], method: str | None, fonts: FontSet) -> VisualPlan:
-    """Plan the visual of a frame of (width, height) px; `method` is the twin's, None when there is no twin."""
+def plan_visual(
+    facts: VisualFacts,
+    frame_size: tuple[int, int],
+    method: str | None,
+    fonts: FontSet,
+    fallback: str | None = None,
+) -> VisualPlan:
+    """Plan the visual of a frame of (width, height) px; `method` is the twin's, None when there is no twin.
+
+    `fallback` is why the twin was painted without references.
+    """
     enlargement = choose_enlargement(frame_size)
     width = max(MIN_WIDTH_PX, frame_size[0] * enlargement)
     height = max(MIN_HEIGHT_PX, frame_size[1] * enlargement)
@@ -38,7 +47,7 @@ def plan_visual(facts: VisualFacts, frame_size: tuple[int, int], method: str | N
     builder.add_box("body", "canvas", (0, header_bottom, width, height - footer_height))
     part, callouts, unnumbered = plan_part(builder, facts, frame_size, body.part_card)
     planned_tiles = plan_cards(builder, facts, frame_size, body, tiles)
-    plan_footer(builder, facts, method, (0, height - footer_height, width, height))
+    plan_footer(builder, facts, method, fallback, (0, height - footer_height, width, height))
     return VisualPlan(
         width,
         height,

@@ -46,6 +46,8 @@ class PictureOrigin:
     frame_sha256: str | None = None
     part_id: str | None = None
     twin_method: str | None = None
+    twin_fallback: str | None = None
+    """Why the twin was painted without the recipe's references."""
     generated_regions: tuple[BoxPx, ...] = ()
     """xyxy in frame pixels."""
 
@@ -66,6 +68,7 @@ def write_packet(origin: PictureOrigin) -> bytes:
         "insp:kind": origin.kind,
         "insp:generated": "true" if origin.twin_method is not None else "false",
         "insp:twinMethod": origin.twin_method,
+        "insp:twinFallback": origin.twin_fallback,
         "insp:inspectionId": origin.inspection_id,
         "insp:frameSha256": origin.frame_sha256,
         "insp:partId": origin.part_id,

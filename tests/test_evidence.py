@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inspector.cloud.question import make_escalation_id
 from inspector.detector.recipe import Recipe
@@ -40,6 +43,7 @@ from inspector.store.triggers import accept_trigger
 from pipelines.evidence import EvidenceLane, make_evidence, run_evidence
 from pipelines.inspect_frame import decide_verdict
 from reports.cloud_words import brief_opinion
+from reports.xmp import read_packet
 from tests.small_line import RECIPE, STATION, draw_part, folder_camera, small_plant, teach
 from tests.store_samples import small_file_system
 
@@ -147,14 +151,20 @@ def test_without_recipe_or_detections_there_is_no_twin(db: Database, recipe: Rec
         assert decode_image(evidence.visual).shape == (960, 1280, 3)
 
 
-def test_a_part_that_cannot_be_registered_gets_no_twin(db: Database, recipe: Recipe) -> None:
-    """A negative shows no such part: painting a good one over it would show what never was there."""
+def test_a_part_that_cannot_be_registered_is_filled_from_its_surroundings(db: Database, recipe: Recipe) -> None:
+    """A negative shows no such part: a good one is not painted over it, and the pictures say why."""
     negative = np.asarray(255 - draw_part(4), np.uint8)
     inspection = inspect(db, recipe, negative)
     reasons = inspection.verdict.reasons
     assert any("registration" in reason for reason in reasons)
     verdict = Verdict(VerdictKind.REVIEW, 1.0, recipe.thresholds, (Detection((10, 10, 60, 60), 1.0),), reasons)
-    assert make_evidence(negative, recipe, replace(inspection, verdict=verdict)).twin is None
+    evidence = make_evidence(negative, recipe, replace(inspection, verdict=verdict))
+    assert evidence.twin_method in ("telea", "ns")
+    assert re.fullmatch(r"no reference: registration confidence -?0\.\d\d < 0\.\d\d", str(evidence.twin_fallback))
+    assert evidence.twin is not None
+    for picture in (evidence.twin, evidence.visual):
+        with Image.open(io.BytesIO(picture)) as shown:
+            assert read_packet(shown.info["xmp"])["insp:twinFallback"] == evidence.twin_fallback
 
 
 def test_a_frame_of_another_size_is_refused(db: Database, recipe: Recipe) -> None:

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from inspector.errors import InputError
-from inspector.generator.choose import choose_repairer
+from inspector.generator.choose import RepairChoice, choose_repairer, load_repairers
+from inspector.generator.fill import fill_base
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
 from inspector.generator.mark import REACH_PX, mark_generated
-from inspector.generator.paste import PasteRepairer
+from inspector.generator.paste import PasteRepairer, lay_base, weigh_references
+from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import split_mask
 from inspector.generator.repairer import Repairer
+from inspector.generator.view_images import DecodedImages, ViewImages
 from inspector.records import BgrImage
 
 Mask = NDArray[np.bool_]
@@ -53,6 +56,12 @@ def shift(board: BgrImage, dx: float, dy: float) -> BgrImage:
     return np.asarray(cv2.warpAffine(board, matrix, size, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
 
+def place(*images: BgrImage) -> PlacedReferences:
+    """Good images that lie in the frame as they are."""
+    size = (images[0].shape[1], images[0].shape[0])
+    return PlacedReferences(ViewImages(images, images, size, DecodedImages()), np.eye(2, 3), size, 1.0)
+
+
 def psnr(one: BgrImage, other: BgrImage, mask: Mask) -> float:
     error = np.mean((one[mask].astype(np.float64) - other[mask]) ** 2)
     return float(10 * np.log10(255**2 / max(float(error), 1e-9)))
@@ -82,7 +91,7 @@ def test_only_the_mask_and_its_feather_change(repairer: Repairer, boxes: list[tu
     mask = make_mask(source.shape[:2], *boxes)
     before = source.copy()
 
-    twin = repairer.repair(source, mask, in_other_light(shift(source, 2, -1)))
+    twin = repairer.repair(source, mask, place(in_other_light(shift(source, 2, -1)), shift(source, -3, 1)))
 
     changed = (twin.pixels != source).any(axis=2)
     assert not changed[~twin.mask].any()
@@ -104,7 +113,7 @@ def test_any_mask_on_any_frame_keeps_the_contract(data: st.DataObject) -> None:
     mask[rng.integers(0, height), rng.integers(0, width)] = True
     repairer = data.draw(st.sampled_from(REPAIRERS))
 
-    twin = repairer.repair(source, mask, reference)
+    twin = repairer.repair(source, mask, place(reference, source))
 
     assert np.array_equal(twin.pixels[~twin.mask], source[~twin.mask])
     assert twin.mask[mask].all()
@@ -121,10 +130,77 @@ def test_paste_restores_the_part_in_other_light(move: tuple[float, float]) -> No
     source[mask] = (20, 20, 220)
     reference = in_other_light(shift(good, *move))
 
-    twin = PasteRepairer().repair(source, mask, reference)
+    twin = PasteRepairer().repair(source, mask, place(reference))
 
     plain = psnr(reference, good, mask)
     assert psnr(twin.pixels, good, mask) >= max(28.0, plain + 6)
+
+
+def test_several_references_are_better_than_one() -> None:
+    """Five noisy good images, each in another place and light: their twin has less noise than any one of them."""
+    good = draw_board()
+    mask = make_mask(good.shape[:2], (120, 90, 200, 150))
+    source = good.copy()
+    source[mask] = (20, 20, 220)
+    rng = np.random.default_rng(8)
+    references = []
+    for number in range(5):
+        noisy = shift(good, number - 2.0, 0.4 * number) * rng.uniform(0.8, 1.1) + rng.normal(0, 8, good.shape)
+        references.append(np.asarray(np.clip(noisy, 0, 255), np.uint8))
+
+    alone = [psnr(PasteRepairer().repair(source, mask, place(item)).pixels, good, mask) for item in references]
+    together = psnr(PasteRepairer().repair(source, mask, place(*references)).pixels, good, mask)
+
+    assert together >= max(alone) + 3.0
+
+
+def test_the_base_says_what_it_was_made_of() -> None:
+    """A reference of the same part, three of another: the right one is chosen first and carries the weight."""
+    good = draw_board()
+    rng = np.random.default_rng(9)
+    others = [np.asarray(np.roll(good, (40 * number, 70 * number), (0, 1)), np.uint8) for number in (1, 2, 3)]
+    mask = make_mask(good.shape[:2], (120, 90, 200, 150))
+    source = np.asarray(np.clip(good * 0.9 + rng.normal(0, 1, good.shape), 0, 255), np.uint8)
+    (region,) = split_mask(mask)
+
+    base = lay_base(source, mask, region, place(*others, good), (100, 80, 220, 170))
+
+    assert base.box == (100, 80, 220, 170)
+    assert base.pixels.shape == (90, 120, 3) and base.pixels.dtype == np.float32
+    assert base.indices[0] == 3
+    assert base.weights[0] > 0.9 and np.isclose(base.weights.sum(), 1.0)
+    assert np.abs(base.pixels - source[80:170, 100:220]).mean() < 2.5
+
+
+def test_the_weights_leave_the_least_error() -> None:
+    """The better of two independent references weighs more; one that is the other's double adds nothing."""
+    rng = np.random.default_rng(4)
+    good, bad = rng.normal(0, 1, 4000), rng.normal(0, 3, 4000)
+    weights = weigh_references(np.stack([good, bad]).astype(np.float32))
+    assert 0.75 < weights[0] < 0.95
+    doubled = weigh_references(np.stack([good, bad, bad]).astype(np.float32))
+    assert doubled[1] == pytest.approx(doubled[2], rel=1e-3)
+    assert np.isclose(doubled.sum(), 1.0)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 60, 40), (200, 150, 201, 151), (100, 60, 300, 240), (0, 0, 400, 300)])
+def test_the_fill_closes_smoothly_over_a_region(box: tuple[int, int, int, int]) -> None:
+    """Without references the base follows the surroundings' slope and shows nothing of what was masked."""
+    rows, columns = np.mgrid[0:300, 0:400]
+    good = np.repeat((60 + rows * 0.2 + columns * 0.1)[..., None], 3, axis=2).astype(np.uint8)
+    mask = make_mask((300, 400), box)
+    source = good.copy()
+    source[mask] = 255
+    (region,) = split_mask(mask)
+
+    base = fill_base(source, mask, region)
+
+    assert base.pixels.shape == (box[3] - box[1], box[2] - box[0], 3)
+    assert len(base.indices) == len(base.weights) == 0
+    if mask.all():
+        assert (base.pixels == 128).all()
+    else:
+        assert np.abs(base.pixels - good[box[1] : box[3], box[0] : box[2]]).max() <= 16
 
 
 def test_paste_does_not_learn_from_the_other_defects() -> None:
@@ -134,7 +210,7 @@ def test_paste_does_not_learn_from_the_other_defects() -> None:
     source = good.copy()
     source[mask] = 255
 
-    twin = PasteRepairer().repair(source, mask, good)
+    twin = PasteRepairer().repair(source, mask, place(good))
 
     assert np.abs(twin.pixels.astype(int) - 100).max() <= 1
 
@@ -145,7 +221,7 @@ def test_paste_is_deterministic() -> None:
     mask = make_mask(good.shape[:2], (120, 90, 180, 140))
     reference = in_other_light(shift(good, 3, 3))
 
-    first, second = (PasteRepairer().repair(good, mask, reference) for _ in range(2))
+    first, second = (PasteRepairer().repair(good, mask, place(reference, good)) for _ in range(2))
 
     assert np.array_equal(first.pixels, second.pixels)
 
@@ -176,13 +252,17 @@ def test_input_that_does_not_fit_is_refused(repairer: Repairer) -> None:
     board = draw_board(60, 80)
     fitting = make_mask((60, 80), (10, 10, 20, 20))
     with pytest.raises(ValueError, match="empty"):
-        repairer.repair(board, np.zeros((60, 80), np.bool_), board)
+        repairer.repair(board, np.zeros((60, 80), np.bool_), place(board))
     with pytest.raises(ValueError, match="must be equal"):
-        repairer.repair(board, np.ones((80, 60), np.bool_), board)
+        repairer.repair(board, np.ones((80, 60), np.bool_), place(board))
     with pytest.raises(ValueError, match="must be bool"):
-        repairer.repair(board, fitting.astype(np.uint8), board)
-    with pytest.raises(ValueError, match="reference"):
-        repairer.repair(board, fitting, draw_board(61, 80))
+        repairer.repair(board, fitting.astype(np.uint8), place(board))
+    with pytest.raises(ValueError, match="references were placed"):
+        repairer.repair(board, fitting, place(draw_board(61, 80)))
+    with pytest.raises(ValueError, match="uint8"):
+        repairer.repair(board.astype(np.uint16) * 256, fitting, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="uint8"):
+        repairer.repair(board[..., 0], fitting, None)
 
 
 def test_paste_without_a_reference_is_refused() -> None:
@@ -203,7 +283,7 @@ def test_paste_without_a_reference_is_refused() -> None:
 )
 def test_the_method_is_chosen_by_name_and_reference(method: str, has_reference: bool, expected: str) -> None:
     """`auto` pastes where it can and inpaints where it cannot; a named method is taken."""
-    assert choose_repairer(method, has_reference).method == expected
+    assert choose_repairer(method, load_repairers(1), RepairChoice(), has_reference).method == expected
 
 
 @pytest.mark.parametrize(
@@ -213,7 +293,21 @@ def test_the_method_is_chosen_by_name_and_reference(method: str, has_reference: 
 def test_a_method_that_cannot_work_says_why(method: str, has_reference: bool, message: str) -> None:
     """No model ships yet, paste needs a reference, unknown names are refused: each with a sentence."""
     with pytest.raises(InputError, match=message):
-        choose_repairer(method, has_reference)
+        choose_repairer(method, load_repairers(1), RepairChoice(), has_reference)
+
+
+@pytest.mark.parametrize(
+    ("choice", "has_reference", "expected"),
+    [
+        (RepairChoice("ns", "telea"), True, "ns"),
+        (RepairChoice("paste", "ns"), False, "ns"),
+        (RepairChoice("net", "net"), True, "paste"),
+        (RepairChoice("net", "net"), False, "telea"),
+    ],
+)
+def test_auto_takes_what_was_measured_best(choice: RepairChoice, has_reference: bool, expected: str) -> None:
+    """The recipe's winner, with references and without; one that is not loaded gives way to the default."""
+    assert choose_repairer("auto", load_repairers(1), choice, has_reference).method == expected
 
 
 def test_regions_are_far_enough_apart_to_be_repaired_alone() -> None:

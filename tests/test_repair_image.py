@@ -54,7 +54,7 @@ def test_only_the_surroundings_of_the_mask_change(
     white = decode_image(mask.read_bytes())[..., 0] > 127
     distance = cv2.distanceTransform((~white).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     assert np.array_equal(source[distance > 32], twin[distance > 32])
-    assert set(report) == {"method", "seconds", "regions", "generated"}
+    assert set(report) == {"method", "seconds", "regions", "generated", "fallback"}
     assert (report["method"], report["regions"], report["generated"]) == (used, 1, True)
     if used == "paste":
         assert np.abs(twin[white].astype(int) - draw_part(3)[white]).mean() < 10

@@ -15,6 +15,7 @@ from PIL import Image
 
 from inspector.generator.inpaint import TeleaRepairer
 from inspector.generator.paste import PasteRepairer
+from inspector.generator.references import PlacedReferences, place_one
 from inspector.generator.repairer import Twin
 from inspector.images import decode_image
 from inspector.records import BgrImage, BoxPx, Thresholds, VerdictKind
@@ -70,11 +71,16 @@ def draw_frame(width: int, height: int) -> BgrImage:
     return frame
 
 
+def place(image: BgrImage) -> PlacedReferences:
+    """A good image that lies in the frame as it is."""
+    return place_one(image, np.eye(2, 3), (image.shape[1], image.shape[0]), 1.0)
+
+
 def make_twin(frame: BgrImage, boxes: list[BoxPx]) -> Twin:
     mask = np.zeros(frame.shape[:2], np.bool_)
     for x0, y0, x1, y1 in boxes:
         mask[y0:y1, x0:x1] = True
-    return PasteRepairer().repair(frame, mask, np.roll(frame, 3, axis=1))
+    return PasteRepairer().repair(frame, mask, place(np.asarray(np.roll(frame, 3, axis=1))))
 
 
 # --- text -------------------------------------------------------------------------------------------
@@ -292,7 +298,7 @@ def test_tiles_show_original_twin_and_difference(fonts: FontSet) -> None:
     box = (420, 280, 480, 320)
     frame[box[1] : box[3], box[0] : box[2]] = (20, 20, 230)
     mask = (frame != good).any(axis=2)
-    twin = PasteRepairer().repair(frame, mask, good)
+    twin = PasteRepairer().repair(frame, mask, place(good))
     painted = paint_visual(frame, twin, make_facts([box]), fonts)
 
     def centre(content: str) -> NDArray[np.uint8]:

@@ -104,6 +104,12 @@ class SurfaceSettings(_Section):
     close: LevelSettings | None
 
 
+class ReferencesRecord(_Section):
+    """What `references.npz` holds: for each view the good images that are kept, by name, the golden one first."""
+
+    views: tuple[tuple[Annotated[str, Field(max_length=1024)], ...], ...] = Field(min_length=1, max_length=8)
+
+
 class RecipeVersion(_Section):
     """One version of this recipe, by number and by the hash of its manifest."""
 
@@ -180,6 +186,8 @@ class Manifest(_Section):
     """None: defects have no names, or in template mode those of the settings."""
     confidential: bool = False
     """Nothing about a part of this recipe is ever sent to a cloud model, whatever a station's settings say."""
+    references: ReferencesRecord | None = None
+    """None: a part without a pose, or a recipe of an older program; the golden image is then the only reference."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from inspector.detector.good_images import GoodImages
 from inspector.detector.screen import halve, screen_ratio, whole_halvings
-from inspector.geometry.registration import Grey, Reference, make_reference, reduce_for_registration, register, to_grey
+from inspector.geometry.detail import detail_match
+from inspector.geometry.registration import Reference, make_reference, reduce_for_registration, register, to_grey
 
 LEAST_DETAIL_MATCH = 0.35
 MOST_COMPARED = 12
-DETAIL_SIGMA_PX = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +54,3 @@ def choose_mode(images: GoodImages, sizes: set[tuple[int, int]], *, any_angle: b
         return ModeChoice("located", f"the detail of registered good images matches by {match:.2f}", match)
     reason = f"the detail of registered good images matches by {match:.2f} only, {LEAST_DETAIL_MATCH} is needed"
     return ModeChoice("surface", reason, match)
-
-
-def detail_match(reference: Reference, grey: Grey, matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Correlation, -1..1, of what is finer than `DETAIL_SIGMA_PX` in the reference's part and in a frame laid on it."""
-    size = (reference.grey.shape[1], reference.grey.shape[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = np.asarray(cv2.warpAffine(grey, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.float32)
-    ours, theirs = (_detail(image)[reference.part] for image in (reference.grey, laid))
-    norm = float(np.sqrt((ours @ ours) * (theirs @ theirs)))
-    return float(ours @ theirs) / norm if norm > 1e-3 * len(ours) else 0.0
-
-
-def _detail(grey: Grey) -> Grey:
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), DETAIL_SIGMA_PX), np.float32)

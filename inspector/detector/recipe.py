@@ -54,6 +54,8 @@ class Recipe:
     graph: bytes
     contrast_graph: bytes | None
     namer: Namer | None = None
+    references: bytes | None = None
+    """The file of the reference bank; the generator reads it."""
 
     @property
     def mode(self) -> str:

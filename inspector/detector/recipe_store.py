@@ -33,6 +33,7 @@ from inspector.detector.manifest import (
     ManifestThresholds,
     NamesRecord,
     PartSettings,
+    ReferencesRecord,
     Release,
     ReleaseList,
     SurfaceSettings,
@@ -60,6 +61,7 @@ LARGEST_PNG_BYTES = 4_000_000
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
 CONTRAST = "contrast.onnx"
 NAMES = "names.npz"
+REFERENCES = "references.npz"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -82,6 +84,8 @@ class RecipeContent:
     choices: dict[str, Any]
     ng_false_alarm_interval: tuple[float, float] | None = None
     confidential: bool = False
+    references: bytes | None = None
+    references_record: ReferencesRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ class RecipeStore:
             files["features.onnx"] = content.graph
         if content.contrast_graph is not None:
             files[CONTRAST] = content.contrast_graph
+        if content.references is not None:
+            files[REFERENCES] = content.references
         return self._add_version(content.name, files, lambda version: _describe(content, version, golden_name, files))
 
     def save_calibrated(self, recipe: Recipe, calibrated: CalibratedContent) -> RecipeRef:
@@ -221,6 +227,7 @@ class RecipeStore:
             graph=files.get("features.onnx", b""),
             contrast_graph=files.get(CONTRAST),
             namer=unpack_names(decode_arrays(files[NAMES], NAMES)) if NAMES in files else None,
+            references=files.get(REFERENCES),
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -286,6 +293,7 @@ def _describe(content: RecipeContent, version: int, golden_name: str, files: dic
         choices=content.choices,
         settings=content.settings,
         confidential=content.confidential,
+        references=content.references_record,
         golden=golden_name,  # type: ignore[arg-type]  # pydantic checks it
         files={name: sha256_hex(data) for name, data in files.items()},
     )
@@ -349,7 +357,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
     graphs = {"features.onnx"} if manifest.has_graph else set()
     graphs |= {CONTRAST} if manifest.mode == "located" else set()
     names = {NAMES} if manifest.names is not None else set()
-    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names:
+    references = {REFERENCES} if manifest.references is not None else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 

@@ -1,6 +1,8 @@
-"""Which repairer answers to which name."""
+"""Which repairer answers to which name, and which one `auto` takes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from inspector.errors import InputError
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
@@ -8,21 +10,50 @@ from inspector.generator.paste import PasteRepairer
 from inspector.generator.repairer import Repairer
 
 REPAIR_METHODS = ("auto", "net", "paste", "telea", "ns")
+NEED_REFERENCES = frozenset({"paste"})
+IGNORE_REFERENCES = frozenset({"telea", "ns"})
 
 
-def choose_repairer(method: str, has_reference: bool) -> Repairer:
-    """The repairer for a `--method`: `auto` pastes where there is a registered reference and inpaints elsewhere.
+@dataclass(frozen=True, slots=True)
+class RepairChoice:
+    """What `auto` takes where there are references, and where there are none."""
 
-    Raises `InputError` for an unknown method, for `paste` without a reference, and for `net`.
+    method: str = "paste"
+    without_reference: str = "telea"
+
+
+def load_repairers(threads: int) -> dict[str, Repairer]:
+    """Every repairer that works on this machine, by name; `threads` is for one frame."""
+    del threads  # The classical ones use OpenCV's, which the process sets.
+    repairers: tuple[Repairer, ...] = (PasteRepairer(), TeleaRepairer(), NavierStokesRepairer())
+    return {repairer.method: repairer for repairer in repairers}
+
+
+def choose_repairer(
+    method: str,
+    repairers: dict[str, Repairer],
+    choice: RepairChoice,
+    has_references: bool,
+    reason: str | None = None,
+) -> Repairer:
+    """The repairer for a `--method`; `reason` says why there are no references where there should be some.
+
+    A choice whose repairer is not loaded gives way to the default. Raises `InputError` for an unknown method, for one
+    that needs references and has none, and for one that is not loaded.
     """
-    if method == "net":
-        raise InputError("method net: no trained repair model ships with this version; use auto, paste, telea or ns")
     if method not in REPAIR_METHODS:
         raise InputError(f"method {method!r} is unknown; use one of {', '.join(REPAIR_METHODS)}")
-    if method == "paste" and not has_reference:
+    if method == "auto":
+        wanted = (choice.method, RepairChoice().method) if has_references else ()
+        wanted = (*wanted, choice.without_reference, RepairChoice().without_reference)
+        usable = [name for name in wanted if name in repairers and (has_references or name not in NEED_REFERENCES)]
+        return repairers[usable[0]]
+    if method not in repairers:
+        raise InputError(f"method {method}: no trained repair model is loaded; use auto, paste, telea or ns")
+    if method in NEED_REFERENCES and not has_references:
+        said = f" ({reason})" if reason else ""
         raise InputError(
-            "method paste needs a reference registered to the image, and this recipe or image has none; use telea or ns"
+            f"method {method} needs a reference registered to the image, and this recipe or image has none{said}; "
+            "use telea or ns"
         )
-    if method == "paste" or (method == "auto" and has_reference):
-        return PasteRepairer()
-    return NavierStokesRepairer() if method == "ns" else TeleaRepairer()
+    return repairers[method]

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
     MaskRegion,
     blend_into,
@@ -26,27 +27,29 @@ MAX_FILL_SIDE_PX = 160
 
 
 class TeleaRepairer:
-    """Fast marching inpainting (Telea, 2004). Ignores the reference."""
+    """Fast marching inpainting (Telea, 2004). Ignores references."""
 
     method = "telea"
 
-    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> Twin:
+    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
-        return _repair_with(cv2.INPAINT_TELEA, self.method, pixels, mask, reference)
+        return _repair_with(cv2.INPAINT_TELEA, self.method, pixels, mask, references)
 
 
 class NavierStokesRepairer:
-    """Inpainting along isophotes (Bertalmio, Bertozzi, Sapiro, 2001). Ignores the reference."""
+    """Inpainting along isophotes (Bertalmio, Bertozzi, Sapiro, 2001). Ignores references."""
 
     method = "ns"
 
-    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> Twin:
+    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
-        return _repair_with(cv2.INPAINT_NS, self.method, pixels, mask, reference)
+        return _repair_with(cv2.INPAINT_NS, self.method, pixels, mask, references)
 
 
-def _repair_with(flag: int, method: str, pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> Twin:
-    check_repair_input(pixels, mask, reference)
+def _repair_with(
+    flag: int, method: str, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+) -> Twin:
+    check_repair_input(pixels, mask, references)
     twin, changed = pixels.copy(), np.zeros(mask.shape, np.bool_)
     regions = split_mask(mask)
     for region in regions:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.generator.references import PlacedReferences
 from inspector.records import BgrImage, BoxPx
 
 MAX_FEATHER_PX = 24
@@ -31,16 +32,17 @@ class MaskRegion:
         return max(x1 - x0, y1 - y0)
 
 
-def check_repair_input(pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> None:
-    """Raise `ValueError` for a mask or a reference that does not fit the frame, or an empty mask."""
+def check_repair_input(pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> None:
+    """Raise `ValueError` for a mask or references that do not fit the frame, or an empty mask."""
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"pixels must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
     if mask.dtype != np.bool_:
         raise ValueError(f"mask must be bool, got {mask.dtype}")
     if mask.shape != pixels.shape[:2]:
         raise ValueError(f"mask is {mask.shape}, the frame {pixels.shape[:2]} (rows, columns): they must be equal")
-    if reference is not None and (reference.shape != pixels.shape or reference.dtype != np.uint8):
-        raise ValueError(f"reference is {reference.shape} {reference.dtype}, the frame {pixels.shape} uint8")
+    size = (pixels.shape[1], pixels.shape[0])
+    if references is not None and references.frame_size != size:
+        raise ValueError(f"the references were placed in a frame of {references.frame_size}, not of {size} px")
     if not mask.any():
         raise ValueError("the mask is empty: there is nothing to repair")
 

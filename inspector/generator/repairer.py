@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.generator.references import PlacedReferences
 from inspector.records import BgrImage
 
 
@@ -17,12 +18,14 @@ class Twin:
 
     `pixels` is (H, W, 3) uint8 BGR. `mask` is (H, W) bool: where any pixel may differ from the
     source (the repaired regions with their feathering). `method` is one of `net`, `paste`, `telea`, `ns`.
+    `fallback` is why it was painted without the references that the recipe has, None when it was not.
     """
 
     pixels: BgrImage
     mask: NDArray[np.bool_]
     method: str
     regions: int
+    fallback: str | None = None
 
 
 class Repairer(Protocol):
@@ -33,11 +36,11 @@ class Repairer(Protocol):
         """Name stored with every twin."""
         ...
 
-    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], reference: BgrImage | None) -> Twin:
+    def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """Paint what a good part shows where `mask` (H, W, bool) is set.
 
-        `reference` is a good part registered to the frame: (H, W, 3) uint8 BGR, or None for parts
-        without a fixed pose. Nothing changes more than 32 px away from the mask. Raises `ValueError`
-        for a mask of another size than the frame or an empty mask.
+        `references` are good parts placed in the frame, None where there are none: a part without a fixed pose, or
+        one that is not recognised. Nothing changes more than 32 px away from the mask. Raises `ValueError` for a
+        mask of another size than the frame or an empty mask.
         """
         ...

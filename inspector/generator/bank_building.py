@@ -1,0 +1,258 @@
+"""Building the reference bank at fit: which good images show the same view, and which of them are worth their bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.generator.bank_file import MOST_STORED, MOST_VIEWS, StoredView, pack_bank
+from inspector.generator.references import THUMBNAIL_BYTES, THUMBNAIL_SIDE_PX, match_detail
+from inspector.geometry.registration import (
+    Matrix,
+    Reference,
+    make_reference,
+    reduce_for_registration,
+    register,
+    scale_matrix,
+    warp,
+)
+from inspector.images import encode_jpeg
+from inspector.records import BgrImage
+
+BUDGET_BYTES = 20_000_000
+"""Of the images. The other files of a 4K recipe take about 25 MB, and a recipe is meant to stay under 50."""
+IMAGE_QUALITY = 95
+THUMBNAIL_QUALITY = 90
+MOST_CONSIDERED = 96
+LEAST_CONFIDENCE = 0.6
+LEAST_DETAIL_MATCH = 0.25
+"""What joins two good images into one view."""
+FEWEST_OF_VIEW = 2
+MOST_FAILED_VIEWS = 3
+COMPARE_SIZE = (96, 72)
+
+
+class ImageSource(Protocol):
+    """Good images of one size, decoded one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> BgrImage:
+        """(H, W, 3) uint8 BGR; the same pixels at each call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How the part of a recipe is registered, where `fit` knows it: the golden image, and the model of its motion."""
+
+    golden: int
+    model: str
+    any_angle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltBank:
+    """The file, and for each view the indices of the good images in it, the golden one first.
+
+    `left_out` are good images that show no view, of `considered` that were looked at.
+    """
+
+    content: bytes
+    views: tuple[tuple[int, ...], ...]
+    considered: int
+    left_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    index: int
+    matrix: Matrix
+    confidence: float
+    detail: float
+    laid: NDArray[np.float32]
+    """The reduced image in the view's pose with mean 0 and spread 1: the light does not count as variety."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundView:
+    reference: Reference
+    members: list[_Member]
+
+
+def build_bank(images: ImageSource, pose: Pose | None = None, budget_bytes: int = BUDGET_BYTES) -> BuiltBank | None:
+    """The bank of a recipe's good images, all of one size; None where no two of them show the same view.
+
+    Each view is discovered: the images that register to its golden one with enough confidence and detail, at least
+    two. With `pose` the first view is that of the recipe. When not all fit into `budget_bytes`, those are kept that
+    leave the others nearest to one of them.
+    """
+    count = min(len(images), MOST_CONSIDERED)
+    considered = sorted({index * len(images) // count for index in range(count)} | ({pose.golden} if pose else set()))
+    reduced = {index: reduce_for_registration(images.read(index)).copy() for index in considered}
+    found = _find_views(images, reduced, pose)
+    if not found:
+        return None
+    first = images.read(found[0].members[0].index)
+    size = (first.shape[1], first.shape[0])
+    stored, indices = _store_views(images, found, size, budget_bytes)
+    shown = {member.index for view in found for member in view.members}
+    left_out = tuple(index for index in considered if index not in shown)
+    return BuiltBank(pack_bank(stored, size), indices, len(considered), left_out)
+
+
+def learn_limit(values: list[float], lowest: float, least_margin: float) -> float:
+    """Below nearly all good images by twice their spread, at least by `least_margin`: a defect lowers a match too."""
+    middle, worst = float(np.median(values)), float(np.quantile(values, 0.05))
+    return float(max(lowest, worst - max(least_margin, 2.0 * (middle - worst))))
+
+
+# --- views ------------------------------------------------------------------------------------------
+
+
+def _find_views(images: ImageSource, reduced: dict[int, BgrImage], pose: Pose | None) -> list[_FoundView]:
+    similarity = _compare_all(reduced)
+    position = {index: place for place, index in enumerate(reduced)}
+    left, tried, failed = list(reduced), set[int](), 0
+    found: list[_FoundView] = []
+    while len(left) >= FEWEST_OF_VIEW and len(found) < MOST_VIEWS and failed < MOST_FAILED_VIEWS:
+        candidates = [index for index in left if index not in tried]
+        if not candidates:
+            break
+        golden = pose.golden if pose and not tried else _most_typical(candidates, left, similarity, position)
+        tried.add(golden)
+        reference = make_reference(
+            images.read(golden), pose.model if pose else "affine", any_angle=pose.any_angle if pose else False
+        )
+        members = _find_members(reference, golden, left, reduced)
+        if len(members) < FEWEST_OF_VIEW:
+            failed += 1
+            continue
+        found.append(_FoundView(reference, members))
+        joined = {member.index for member in members}
+        left = [index for index in left if index not in joined]
+    return found
+
+
+def _compare_all(reduced: dict[int, BgrImage]) -> NDArray[np.float32]:
+    """Correlation of every two images as they are, reduced to a few cells."""
+    rows = []
+    for small in reduced.values():
+        cells = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), COMPARE_SIZE, interpolation=cv2.INTER_AREA)
+        rows.append(_normalised(cells.astype(np.float32)).ravel())
+    stack = np.stack(rows)
+    return np.asarray(stack @ stack.T / stack.shape[1], np.float32)
+
+
+def _most_typical(
+    candidates: list[int], left: list[int], similarity: NDArray[np.float32], position: dict[int, int]
+) -> int:
+    """The candidate that is most like the quarter of the images nearest to it."""
+    places = [position[index] for index in left]
+    nearest = min(len(left), max(FEWEST_OF_VIEW, len(left) // 4))
+    density = [np.sort(similarity[position[index], places])[-nearest:].mean() for index in candidates]
+    return candidates[int(np.argmax(density))]
+
+
+def _find_members(reference: Reference, golden: int, left: list[int], reduced: dict[int, BgrImage]) -> list[_Member]:
+    """The golden image first, then all others of its view in their order.
+
+    Images are registered as they are reduced for it, which is what `register` would do with them.
+    """
+    members = []
+    for index in sorted(left, key=lambda item: (item != golden, item)):
+        small = reduced[index]
+        at_work = Reference(
+            reference.grey, reference.part, reference.outline, 1.0, reference.model, reference.any_angle
+        )
+        registration = register(at_work, small)
+        detail = match_detail(at_work, small, registration.matrix)
+        if registration.confidence >= LEAST_CONFIDENCE and detail >= LEAST_DETAIL_MATCH:
+            laid = warp(small, registration.matrix, (reference.grey.shape[1], reference.grey.shape[0]))
+            cells = cv2.resize(laid, COMPARE_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+            matrix = scale_matrix(registration.matrix, reference.scale)
+            members.append(_Member(index, matrix, registration.confidence, detail, _normalised(cells)))
+    return members
+
+
+def _normalised(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((image - image.mean()) / (image.std() + 1.0), np.float32)
+
+
+# --- which images are kept ----------------------------------------------------------------------------
+
+
+def _store_views(
+    images: ImageSource, found: list[_FoundView], size: tuple[int, int], budget_bytes: int
+) -> tuple[tuple[StoredView, ...], tuple[tuple[int, ...], ...]]:
+    """Images are warped and encoded in the order of their worth, until the budget is spent."""
+    total = sum(len(view.members) for view in found)
+    thumbnail_size = _choose_thumbnail_size(size, min(total, MOST_STORED))
+    kept: list[list[tuple[int, bytes, bytes]]] = [[] for _ in found]
+    spent = 0
+    for number, member in _rank(found)[:MOST_STORED]:
+        pixels = images.read(member.index)
+        laid = np.asarray(warp(pixels, member.matrix, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        encoded = encode_jpeg(laid, IMAGE_QUALITY, all_colours=True)
+        must = len(kept[number]) < FEWEST_OF_VIEW
+        if not must and spent + len(encoded) > budget_bytes:
+            break
+        spent += len(encoded)
+        thumbnail = encode_jpeg(
+            np.asarray(cv2.resize(laid, thumbnail_size, interpolation=cv2.INTER_AREA), np.uint8), THUMBNAIL_QUALITY
+        )
+        kept[number].append((member.index, encoded, thumbnail))
+    stored = []
+    for view, items in zip(found, kept, strict=True):
+        others = [member for member in view.members if member.index != view.members[0].index]
+        stored.append(
+            StoredView(
+                view.reference,
+                learn_limit([member.confidence for member in others], 0.3, 0.25),
+                learn_limit([member.detail for member in others], 0.1, 0.2),
+                tuple(encoded for _, encoded, _ in items),
+                tuple(thumbnail for _, _, thumbnail in items),
+            )
+        )
+    return tuple(stored), tuple(tuple(index for index, _, _ in items) for items in kept)
+
+
+def _rank(found: list[_FoundView]) -> list[tuple[int, _Member]]:
+    """(view, member): the golden images and one more of each view first, then by what each brings to the others.
+
+    What a member brings never grows while others are taken before it, so that the views' orders can be merged.
+    """
+    ranked = [(gain, number, member) for number, view in enumerate(found) for gain, member in _rank_view(view.members)]
+    return [(number, member) for _, number, member in sorted(ranked, key=lambda item: -item[0])]
+
+
+def _rank_view(members: list[_Member]) -> list[tuple[float, _Member]]:
+    """The golden image, then always the one that shortens most the ways from all others to the nearest taken one."""
+    distances = _distances(members)
+    nearest, taken = distances[0].copy(), [0]
+    ranked = [(np.inf, members[0])]
+    while len(taken) < len(members):
+        gain = np.maximum(nearest[None] - distances, 0.0).sum(axis=1)
+        gain[taken] = -1.0
+        place = int(np.argmax(gain))
+        ranked.append((np.inf if len(taken) < FEWEST_OF_VIEW else float(gain[place]), members[place]))
+        nearest = np.minimum(nearest, distances[place])
+        taken.append(place)
+    return ranked
+
+
+def _distances(members: list[_Member]) -> NDArray[np.float32]:
+    """Mean absolute difference of every two members in their common pose."""
+    stack = np.stack([member.laid.ravel() for member in members])
+    return np.stack([np.abs(stack - row).mean(axis=1) for row in stack])
+
+
+def _choose_thumbnail_size(size: tuple[int, int], count: int) -> tuple[int, int]:
+    """(width, height): as large as helps to choose by, while all thumbnails of a bank fit into memory."""
+    by_memory = (THUMBNAIL_BYTES / (3.0 * count * size[0] * size[1])) ** 0.5
+    scale = min(1.0, by_memory, THUMBNAIL_SIDE_PX / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

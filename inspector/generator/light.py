@@ -1,0 +1,129 @@
+"""The light of a frame: how references must be lit to look as their surroundings do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.generator.references import GAIN_RANGE
+from inspector.generator.surroundings import FloatImage, Surroundings
+from inspector.records import BgrImage, BoxPx
+
+FIELD_SIDE_PX = 32
+FIT_SAMPLES = 1500
+FIELD_WIDTHS = (3.0, 6.0, 12.0)
+"""Sides of the field for each standard deviation of the averages that make it, wide to narrow."""
+OUTLIER_LEVELS = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """How a reference looks in the light of the frame: (gain x reference + offset) x field, for each channel.
+
+    `field` is (h, w, 3) float32 over the surroundings at a low resolution.
+    """
+
+    gain: FloatImage
+    offset: FloatImage
+    field: FloatImage
+
+    def apply(self, reference: BgrImage | FloatImage, covered: BoxPx, box: BoxPx) -> FloatImage:
+        """The reference cut at `box` in the light of the frame; `covered` is where the field lies, in pixels alike."""
+        matrix = np.concatenate([np.diag(self.gain), self.offset[:, None]], axis=1)
+        lit = np.asarray(cv2.transform(reference.astype(np.float32), matrix), np.float32)
+        if self.field.size == 3:
+            return np.asarray(lit * self.field, np.float32)
+        field = cv2.resize(self._cut_field(covered, box), (lit.shape[1], lit.shape[0]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.multiply(lit, field, dst=lit), np.float32)
+
+    def _cut_field(self, covered: BoxPx, box: BoxPx) -> FloatImage:
+        """The field over `box`, about as fine as it is."""
+        height, width = self.field.shape[:2]
+        cell_x, cell_y = (covered[2] - covered[0]) / width, (covered[3] - covered[1]) / height
+        columns = max(1, round((box[2] - box[0]) / cell_x))
+        rows = max(1, round((box[3] - box[1]) / cell_y))
+        step_x, step_y = (box[2] - box[0]) / columns / cell_x, (box[3] - box[1]) / rows / cell_y
+        corner_x, corner_y = (box[0] - covered[0]) / cell_x, (box[1] - covered[1]) / cell_y
+        cut = np.array(
+            [[step_x, 0.0, corner_x + step_x / 2 - 0.5], [0.0, step_y, corner_y + step_y / 2 - 0.5]], np.float64
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        found = cv2.warpAffine(self.field, cut, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(found, np.float32)
+
+
+def leave_light() -> Light:
+    """The reference as it is."""
+    return Light(np.ones(3, np.float32), np.zeros(3, np.float32), np.ones((1, 1, 3), np.float32))
+
+
+def learn_lights(around: Surroundings, references: NDArray[np.float32]) -> list[Light]:
+    """Fitted on the ring; `references` are (K, h, w, 3) float32 as they lie in the surroundings."""
+    rows, columns = around.sample_ring(FIT_SAMPLES)
+    x, y = references[:, rows, columns], around.source[rows, columns]
+    gain, offset = fit_lines(x.transpose(0, 2, 1), np.broadcast_to(y.T, (len(x), 3, len(y))))
+    residual = np.abs(x * gain[:, None] + offset[:, None] - y).max(axis=2)
+    limits = np.maximum(OUTLIER_LEVELS, 4.0 * np.median(residual, axis=1))
+    return [
+        Light(gain[number], offset[number], _fit_field(around, reference, gain[number], offset[number], limit))
+        for number, (reference, limit) in enumerate(zip(references, limits, strict=True))
+    ]
+
+
+def fit_lines(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Robust gains and offsets with y ≈ gain * x + offset along the last axis of two arrays of one shape.
+
+    Noise in x pulls a least-squares slope towards 0; weighting it by the correlation against the plain ratio of the
+    means keeps flat or badly aligned rings from losing their contrast.
+    """
+    kept = np.ones(x.shape, np.float32)
+    gain = offset = np.zeros(x.shape[:-1], np.float32)
+    for attempt in range(2):
+        count = kept.sum(axis=-1)
+        mean_x, mean_y = (x * kept).sum(axis=-1) / count, (y * kept).sum(axis=-1) / count
+        dx, dy = (x - mean_x[..., None]) * kept, (y - mean_y[..., None]) * kept
+        var_x, var_y, covariance = ((one * other).sum(axis=-1) for one, other in ((dx, dx), (dy, dy), (dx, dy)))
+        trust = np.maximum(covariance, 0.0) ** 2 / np.maximum(var_x * var_y, 1e-6)
+        ratio = (mean_y + 1.0) / (mean_x + 1.0)
+        slope = trust * covariance / np.maximum(var_x, 1e-6) + (1.0 - trust) * ratio
+        gain = np.clip(slope, *GAIN_RANGE).astype(np.float32)
+        offset = (mean_y - gain * mean_x).astype(np.float32)
+        if attempt == 0:
+            residual = np.abs(y - gain[..., None] * x - offset[..., None])
+            kept = (residual <= np.maximum(4.0, 3.0 * np.median(residual, axis=-1))[..., None]).astype(np.float32)
+    return gain, offset
+
+
+def _fit_field(
+    around: Surroundings, reference: FloatImage, gain: FloatImage, offset: FloatImage, limit: float
+) -> FloatImage:
+    """Smooth ratio frame / reference, known on the ring and carried into the hole: (h, w, 3) float32.
+
+    Normalised convolution (Knutsson and Westin, 1993) from wide to narrow: near the ring the local light counts,
+    deep inside the hole the average of all around it.
+    """
+    matrix = np.concatenate([np.diag(gain), offset[:, None]], axis=1)
+    matched = np.asarray(cv2.transform(reference, matrix), np.float32)
+    difference = cv2.absdiff(around.source, matched)
+    largest = cv2.max(cv2.max(difference[..., 0], difference[..., 1]), difference[..., 2])
+    weight = (around.ring & (largest <= limit)).astype(np.float32)
+    if not weight.any():
+        return np.ones((1, 1, 3), np.float32)
+    scale = min(1.0, FIELD_SIDE_PX / max(weight.shape))
+    size = (max(2, round(weight.shape[1] * scale)), max(2, round(weight.shape[0] * scale)))
+    everywhere = cv2.merge([weight, weight, weight])
+    wanted = cv2.resize(cv2.multiply(around.source + 4.0, everywhere), size, interpolation=cv2.INTER_AREA)
+    given = cv2.resize(cv2.multiply(np.maximum(matched, 0.0) + 4.0, everywhere), size, interpolation=cv2.INTER_AREA)
+    known = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    planes = np.concatenate([wanted, given, known[..., None]], axis=2).astype(np.float32)
+    field = np.ones((size[1], size[0], 3), np.float32) * (wanted.sum(axis=(0, 1)) / given.sum(axis=(0, 1)))
+    for share in FIELD_WIDTHS:
+        sigma = max(0.5, max(size) / share)
+        blurred = cv2.GaussianBlur(planes, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        near = blurred[..., 6:]
+        local = (blurred[..., :3] + 1e-3 * field) / (blurred[..., 3:6] + 1e-3)
+        field = field + near / (near + 0.1) * (local - field)
+    return np.asarray(np.clip(field, *GAIN_RANGE), np.float32)

@@ -1,0 +1,131 @@
+"""The twin of one part: what a recipe knows to paint it with, loaded once for as many frames as come.
+
+`TwinPainter` is what evidence, `inspector repair` and the measurements use, so that they show the same picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from inspector.detector.part_scorer import check_frame_size
+from inspector.detector.recipe import Recipe, unpack_part
+from inspector.errors import RecipeTamperedError
+from inspector.generator.bank_file import unpack_bank
+from inspector.generator.choose import IGNORE_REFERENCES, RepairChoice, choose_repairer, load_repairers
+from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
+from inspector.generator.repairer import Repairer, Twin
+from inspector.generator.view_images import DecodedImages
+from inspector.geometry.registration import make_reference
+from inspector.records import BgrImage, Detection
+
+REPAIR = "repair"
+"""Where the choices of a recipe hold what `fit` measured about its twins."""
+
+log = structlog.get_logger(__name__)
+
+
+class TwinPainter:
+    """Paints the twins of one recipe's parts. Thread-safe; painters may share repairers and decoded images."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        threads: int = 2,
+        *,
+        repairers: dict[str, Repairer] | None = None,
+        decoded: DecodedImages | None = None,
+    ) -> None:
+        """`threads` is for one frame. Raises `RecipeTamperedError` for a recipe whose files do not fit each other."""
+        self._bank = read_bank(recipe, decoded)
+        self._frame_size = recipe.frame_size
+        self._repairers = repairers if repairers is not None else load_repairers(threads)
+        self._choice = read_choice(recipe)
+        self._recipe = str(recipe.ref)
+
+    @property
+    def has_references(self) -> bool:
+        """Whether the recipe has good images to paint from; a texture has none."""
+        return self._bank is not None
+
+    def paint(self, pixels: BgrImage, mask: NDArray[np.bool_], method: str = "auto") -> Twin | None:
+        """The defect-free twin of a frame (H, W, 3) inside `mask` (H, W, bool); None for an empty mask.
+
+        `auto` takes what measured best for this recipe. Where the references cannot be placed it takes what measured
+        best without any, and the twin's `fallback` says why.
+
+        Raises `RecipeMismatchError` for a frame of another size than the recipe's, `ValueError` for a mask that does
+        not fit the frame, `InputError` for a method that is unknown, not loaded, or needs references and has none.
+        """
+        if self._frame_size is not None:
+            check_frame_size(pixels, self._frame_size)
+        if not mask.any():
+            return None
+        references, reason = self.place(pixels) if method not in IGNORE_REFERENCES else (None, None)
+        repairer = choose_repairer(method, self._repairers, self._choice, references is not None, reason)
+        twin = repairer.repair(pixels, mask, references)
+        if reason is None:
+            return twin
+        log.warning("twin_without_reference", recipe=self._recipe, method=twin.method, reason=reason)
+        return replace(twin, fallback=reason)
+
+    def name_method(self, method: str) -> str:
+        """What `method` comes down to on a frame whose references can be placed; raises as `paint` does."""
+        has_references = self.has_references or method != "auto"
+        return choose_repairer(method, self._repairers, self._choice, has_references).method
+
+    def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
+        """The references as they lie in a frame, or the reason why a recipe that has some cannot use them."""
+        if self._bank is None:
+            return None, None
+        found = self._bank.locate(pixels)
+        if isinstance(found, NotPlaced):
+            return None, f"no reference: {found.reason}"
+        return found, None
+
+
+def paint_from_template(pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences) -> Twin | None:
+    """The twin of a frame that brought its own template; None for an empty mask."""
+    if not mask.any():
+        return None
+    choice = RepairChoice()
+    return choose_repairer("auto", load_repairers(threads=2), choice, True).repair(pixels, mask, references)
+
+
+def read_bank(recipe: Recipe, decoded: DecodedImages | None = None) -> ReferenceBank | None:
+    """The references of a recipe: its bank, or the golden image alone where an older `fit` made none."""
+    if recipe.references is not None:
+        bank = unpack_bank(recipe.references, decoded)
+        if recipe.frame_size is not None and bank.frame_size != recipe.frame_size:
+            raise RecipeTamperedError(f"{recipe.ref}: references.npz is of another frame size than the recipe")
+        return bank
+    if recipe.mode != "located":
+        return None
+    model = unpack_part(recipe.manifest, recipe.arrays)
+    reference = make_reference(recipe.golden, model.reference.model, any_angle=model.reference.any_angle)
+    return ReferenceBank.of_one(recipe.golden, model.confidence_limit, reference, decoded)
+
+
+def read_choice(recipe: Recipe) -> RepairChoice:
+    """What `fit` measured to be best for this recipe; the defaults where it did not measure."""
+    recorded = recipe.manifest.choices.get(REPAIR)
+    if not isinstance(recorded, dict):
+        return RepairChoice()
+    default = RepairChoice()
+    chosen, without = recorded.get("method"), recorded.get("without_reference")
+    return RepairChoice(
+        chosen if isinstance(chosen, str) else default.method,
+        without if isinstance(without, str) else default.without_reference,
+    )
+
+
+def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
+    """(H, W) bool: the boxes of the detections."""
+    mask = np.zeros(pixels.shape[:2], np.bool_)
+    for detection in detections:
+        x0, y0, x1, y1 = detection.box_xyxy_px
+        mask[max(0, y0) : y1, max(0, x0) : x1] = True
+    return mask
