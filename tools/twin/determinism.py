@@ -45,12 +45,12 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> dict[str, Any]
         found[method] = {
             "same_bytes": first.sha256[method] == second.sha256[method],
             "levels_between_thread_counts": count_levels(first.pictures[method], single.pictures[method]),
-            "levels_leaked": _measure_leak(painter, tasks, method),
+            "levels_leaked": measure_leak(painter, tasks, method),
         }
     return found
 
 
-def _measure_leak(painter: ProductPainter, tasks: Sequence[Task], method: str) -> int | None:
+def measure_leak(painter: ProductPainter, tasks: Sequence[Task], method: str) -> int | None:
     """By how many grey levels the painted pixels change at most with what lies under the mask; None: nothing painted.
 
     The references are placed by the original both times: only what the method sees of the mask differs.
@@ -59,7 +59,7 @@ def _measure_leak(painter: ProductPainter, tasks: Sequence[Task], method: str) -
     for task in tasks:
         mask, frames = task.sampled.mask, (task.truth, spoil(task.truth, task.sampled))
         try:
-            placed = painter.place(task.truth, mask)
+            placed = painter.place(task.truth)
             twins = [painter.paint_placed(pixels, mask, method, placed) for pixels in frames]
         except InputError:
             continue

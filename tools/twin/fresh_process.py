@@ -88,9 +88,6 @@ def main(arguments: list[str]) -> None:
             except InputError as error:
                 missing[method] = str(error)
                 break
-            if twin is None:
-                missing[method] = "the part cannot be registered"
-                break
             paint_ms.setdefault(method, []).append(1000 * (time.perf_counter() - started))
             pictures[method] = twin.pixels
     np.savez(out, **pictures)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options

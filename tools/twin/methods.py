@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from inspector.detector.recipe import Recipe
 from inspector.errors import InputError
-from inspector.generator.choose import choose_repairer
-from inspector.generator.repairer import Twin
+from inspector.generator.choose import choose_repairer, load_repairers
+from inspector.generator.references import PlacedReferences
+from inspector.generator.repairer import Repairer, Twin
 from inspector.records import BgrImage
-from pipelines.evidence import read_good_part, register_reference
+from pipelines.twin import TwinPainter, read_choice
 from tools.twin.nearest import NearestGood
 from tools.twin.sets import TrialSet
 
@@ -28,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """What a method painted. `refused` says why it did not, and then the picture is what Telea painted instead."""
+    """What a method painted. `refused` says why it could not; the picture was then painted without a reference."""
 
     pixels: BgrImage
     method: str
@@ -36,27 +37,30 @@ class Painted:
 
 
 class ProductPainter:
-    """The product's own repair of one recipe, by the names of `inspector repair --method`."""
+    """The product's own repair of one recipe, by the names of `inspector repair --method`.
 
-    def __init__(self, recipe: Recipe, threads: int) -> None:
-        self._good_part = read_good_part(recipe)
+    A painter that is given the `repairers` of another shares its models, not what it cached of the references.
+    """
 
-    def open_again(self, recipe: Recipe, threads: int) -> ProductPainter:
-        """A painter that has cached nothing of the recipe's references yet."""
-        return ProductPainter(recipe, threads)
+    def __init__(self, recipe: Recipe, threads: int, repairers: dict[str, Repairer] | None = None) -> None:
+        self.repairers = repairers if repairers is not None else load_repairers(threads)
+        self._choice = read_choice(recipe)
+        self._painter = TwinPainter(recipe, threads, repairers=self.repairers)
 
-    def place(self, pixels: BgrImage, mask: Mask) -> BgrImage | None:
-        """The references as they lie in a frame, None where they do not."""
-        return register_reference(pixels, self._good_part, mask)
+    def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Twin:
+        """The twin inside a mask that is not empty. Raises `InputError` for what cannot work here."""
+        twin = self._painter.paint(pixels, mask, method)
+        if twin is None:
+            raise InputError("the mask is empty")
+        return twin
 
-    def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Twin | None:
-        """The twin; None when the part cannot be registered. Raises `InputError` for what cannot work here."""
-        placed = self.place(pixels, mask) if method in ("auto", "paste") else None
-        return self.paint_placed(pixels, mask, method, placed)
+    def place(self, pixels: BgrImage) -> PlacedReferences | None:
+        """The references as they lie in a frame, None where they cannot be placed or there are none."""
+        return self._painter.place(pixels)[0]
 
-    def paint_placed(self, pixels: BgrImage, mask: Mask, method: str, placed: BgrImage | None) -> Twin:
-        """The twin of a frame whose references are placed already."""
-        return choose_repairer(method, placed is not None).repair(pixels, mask, placed)
+    def paint_placed(self, pixels: BgrImage, mask: Mask, method: str, placed: PlacedReferences | None) -> Twin:
+        """As `paint`, for a frame whose references are placed already."""
+        return choose_repairer(method, self.repairers, self._choice, placed is not None).repair(pixels, mask, placed)
 
 
 class SetPainter:
@@ -70,24 +74,19 @@ class SetPainter:
     def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
         """What `method` shows in a mask (H, W) bool of a frame; never fails for what it cannot do."""
         try:
-            painted = self._paint(pixels, mask, method)
+            return self._paint(pixels, mask, method)
         except InputError as error:
-            return self._fall_back(pixels, mask, str(error))
-        return painted or self._fall_back(pixels, mask, "the part cannot be registered")
+            return Painted(self._product.paint(pixels, mask, FALLBACK).pixels, FALLBACK, str(error))
 
-    def _paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted | None:
+    def _paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
         if method == NEAREST:
             if self._nearest is None:
                 raise InputError("a surface without a pose has no nearest good image")
             nearest = self._nearest.paint(pixels, mask)
-            return Painted(nearest, NEAREST) if nearest is not None else None
+            if nearest is None:
+                raise InputError("no good image can be registered")
+            return Painted(nearest, NEAREST)
         if method == PEEL:
             raise InputError("this version has no peels")
         twin = self._product.paint(pixels, mask, method)
-        return Painted(twin.pixels, twin.method) if twin is not None else None
-
-    def _fall_back(self, pixels: BgrImage, mask: Mask, why: str) -> Painted:
-        twin = self._product.paint(pixels, mask, FALLBACK)
-        if twin is None:
-            raise InputError(f"{self._set.name}: not even {FALLBACK} paints here")
-        return Painted(twin.pixels, FALLBACK, why)
+        return Painted(twin.pixels, twin.method, twin.fallback)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from inspector.detector.evidence import sign_test
 from inspector.records import AnomalyMap, BgrImage
 from pipelines.dataset import TestImage, read_image
-from pipelines.evidence import mask_detections
+from pipelines.twin import mask_detections
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, table
 from tools.twin.methods import METHODS, SetPainter
 from tools.twin.restoring import OURS

@@ -59,7 +59,7 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
 
 
 def _sum_up(scores: list[MaskScore], refusals: list[str], names: set[str]) -> MethodResult:
-    """A method that refused every mask is missing; else what Telea painted in its place counts as its own."""
+    """A method that refused every mask is missing; else what was painted without a reference counts as its own."""
     why = max(set(refusals), key=refusals.count) if refusals else None
     if len(refusals) == len(scores):
         return MethodResult(None, None, len(refusals), why, ())

@@ -47,7 +47,7 @@ def measure_speed(settings: TrialSettings) -> PartResult:
         "size": f"{frame.shape[1]}x{frame.shape[0]}",
         "load_average": os.getloadavg()[0],
         "verdict_ms": median_ms(lambda: scorer.score_frame(frame)),
-        "placing_ms": median_ms(lambda: painter.place(frame, masks["four regions of 512×512 px"])),
+        "placing_ms": median_ms(lambda: painter.place(frame)),
         "cases": {},
     }
     for number, (case, mask) in enumerate(masks.items()):
@@ -88,7 +88,7 @@ def _time_method(painter: ProductPainter, frame: BgrImage, mask: Mask, method: s
     """Median milliseconds; None for a method that does not work here."""
     try:
         if placed:
-            where = painter.place(frame, mask)
+            where = painter.place(frame)
             return median_ms(lambda: painter.paint_placed(frame, mask, method, where))
         return median_ms(lambda: painter.paint(frame, mask, method))
     except InputError:
@@ -105,7 +105,7 @@ def _compare_caches(
         kept.paint(frame, mask, method)
         for _ in range(REPEATS):
             cached.append(_time_ms(lambda: kept.paint(frame, mask, method)))
-            fresh = kept.open_again(recipe, settings.threads)
+            fresh = ProductPainter(recipe, settings.threads, kept.repairers)
             uncached.append(_time_ms(lambda: fresh.paint(frame, mask, method)))  # noqa: B023
     except InputError:
         return None
