@@ -18,6 +18,7 @@
     │   ├── RecipeTamperedError
     │   └── RecipeMismatchError  made for another camera
     ├── FitError                 nothing can be learned from these images
+    ├── WeightsError             weights of the generator: missing, truncated, foreign, changed, or too new
     ├── CameraError              a source of frames failed
     │   ├── CameraUnavailableError   try again later
     │   └── CameraStalledError       it was there and went silent
@@ -109,6 +110,10 @@ class RecipeMismatchError(RecipeError):
 
 class FitError(InspectorError):
     """Nothing can be learned from the given good images."""
+
+
+class WeightsError(InspectorError):
+    """Weights of the generator cannot be used; the service runs without it."""
 
 
 class CameraError(InspectorError):

@@ -1,0 +1,1 @@
+"""An endless stream of varied parts and surfaces for training: small, fast, with exact defect masks."""
