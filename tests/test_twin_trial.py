@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tools.twin.real_defects import Fall, describe_defects, judge_defects, measu
 from tools.twin.restoring import describe_restoring, judge_restoring, measure_restoring
 from tools.twin.sets import TrialSet, open_sets
 from tools.twin.speed import CASES, judge_speed, measure_speed
+from tools.twin.weights import describe_weights, judge_weights, measure_weights
 from tools.twin_trial import describe_criteria
 
 SIZE = (640, 360)
@@ -46,7 +48,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialSettings]:
     work = tmp_path_factory.mktemp("work")
     sets = open_sets(boards, (), work / "data", 1)
-    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, lambda line: None)
+    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, None, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,9 @@ def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
     """Half a decibel below on one set is a miss there, whatever the mean is; a set without ours is not judged."""
 
     def one(gain: float | None, best: float = 30.0) -> dict[str, object]:
-        methods = {name: {"psnr_db": None, "ssim": None, "refused": 9, "refusal": "no"} for name in METHODS}
+        methods: dict[str, dict[str, object]] = {
+            name: {"psnr_db": None, "ssim": None, "refused": 9, "refusal": "no"} for name in METHODS
+        }
         methods["paste"] = {"psnr_db": best, "ssim": 0.9, "refused": 0, "refusal": None}
         return {
             "masks": 9,
@@ -164,6 +168,29 @@ def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> No
     assert figures["references"]["paste"]["cached_ms"] > 0
     assert len(judge_speed(figures)) == 6
     assert any("verdict of the frame" in line for line in result.lines)
+
+
+def test_weights_that_are_not_there_are_missing_with_the_reason(settings: TrialSettings, tmp_path: Path) -> None:
+    """Without a folder of variants only what ships can be measured; an empty one has none."""
+    figures = measure_weights(replace(settings, variants=tmp_path)).figures
+    assert set(figures["missing"]) == {"f32", "int8", "mxfp4"} and not figures["variants"]
+    assert all(str(tmp_path) in why for why in figures["missing"].values())
+    assert [item.met for item in judge_weights(figures)] == [None, None]
+
+
+def test_weights_are_judged_on_every_set() -> None:
+    """MXFP4 within 2 % of int8, int8 within 1 % of float32, in decibels."""
+
+    def variant(aliens: float, screws: float) -> dict[str, object]:
+        sizes = dict.fromkeys(("bytes_on_disk", "bytes_resident", "bytes_read"), 1_000_000)
+        return {**sizes, "sets": {"aliens": {"psnr_db": aliens}, "screws": {"psnr_db": screws}}}
+
+    figures = {
+        "missing": {},
+        "variants": {"f32": variant(30, 40), "int8": variant(29.8, 40.1), "mxfp4": variant(29, 40)},
+    }
+    assert [item.met for item in judge_weights(figures)] == [True, False]
+    assert "| mxfp4 | 1.00 | 1.00 | 1.00 | 29.00 | 40.00 |" in describe_weights(figures)
 
 
 def test_the_verdict_lane_is_timed_beside_a_saturated_evidence_lane(

@@ -10,6 +10,7 @@ defects      the detector's score in repaired regions of real defects, and of go
 speed        milliseconds and memory at 4K, references cached and not, the first use
 determinism  the same bytes in fresh processes, and with another number of threads
 lanes        the verdict lane beside a saturated evidence lane
+weights      the net from float32, int8 and MXFP4 weights: quality and bytes
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tools.twin.real_defects import measure_defects
 from tools.twin.restoring import measure_restoring
 from tools.twin.sets import open_sets
 from tools.twin.speed import measure_speed
+from tools.twin.weights import measure_weights
 
 PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {
     "psnr": measure_restoring,
@@ -40,6 +42,7 @@ PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {
     "speed": measure_speed,
     "determinism": measure_determinism,
     "lanes": measure_lanes,
+    "weights": measure_weights,
 }
 RESULT = "twin-trial.json"
 
@@ -92,6 +95,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", default="3840x2160", help="WIDTHxHEIGHT of the frames of timed parts")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--variants", type=Path, help="folder with the net's weights as f32, int8 and mxfp4")
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
     if unknown:
@@ -120,6 +124,7 @@ def main(arguments: Sequence[str]) -> None:
             seed=found.seed,
             size=(int(found.size.partition("x")[0]), int(found.size.partition("x")[2])),
             threads=found.threads,
+            variants=found.variants,
             say=lambda line: write(f"… {line}"),
         )
         if not settings.sets:

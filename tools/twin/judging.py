@@ -40,7 +40,8 @@ class TrialSettings:
     """What the parts of a trial share.
 
     `work` holds everything that is made on the way, the recipes of the sets in its `data`. `size` is (width, height)
-    of the frames of the timed parts. `say` takes a line about the progress.
+    of the frames of the timed parts. `variants` is a folder with the net's weights stored in several ways, None where
+    only what ships is to be measured. `say` takes a line about the progress.
     """
 
     sets: Sequence[TrialSet]
@@ -51,6 +52,7 @@ class TrialSettings:
     seed: int
     size: tuple[int, int]
     threads: int
+    variants: Path | None
     say: Callable[[str], None]
 
 
