@@ -60,7 +60,7 @@ def measure_leak(painter: ProductPainter, tasks: Sequence[Task], method: str) ->
         mask, frames = task.sampled.mask, (task.truth, spoil(task.truth, task.sampled))
         try:
             placed = painter.place(task.truth)
-            twins = [painter.paint_placed(pixels, mask, method, placed) for pixels in frames]
+            twins = [painter.paint_placed(pixels, mask, method, *placed) for pixels in frames]
         except InputError:
             continue
         one, other = (twin.pixels[mask] for twin in twins)

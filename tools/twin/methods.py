@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.recipe import Recipe
 from inspector.errors import InputError
-from inspector.generator.choose import choose_repairer, load_repairers
+from inspector.generator.choose import IGNORE_REFERENCES, choose_repairer, load_repairers
 from inspector.generator.references import PlacedReferences
 from inspector.generator.repairer import Repairer, Twin
 from inspector.records import BgrImage
@@ -54,22 +54,31 @@ class ProductPainter:
             raise InputError("the mask is empty")
         return twin
 
-    def place(self, pixels: BgrImage) -> PlacedReferences | None:
-        """The references as they lie in a frame, None where they cannot be placed or there are none."""
-        return self._painter.place(pixels)[0]
+    def name_auto(self) -> str:
+        """What `auto` takes where references can be placed, or where the recipe has none."""
+        return self._painter.name_method("auto")
 
-    def paint_placed(self, pixels: BgrImage, mask: Mask, method: str, placed: PlacedReferences | None) -> Twin:
+    def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
+        """The references as they lie in a frame, or why a recipe that has some cannot use them."""
+        return self._painter.place(pixels)
+
+    def paint_placed(
+        self, pixels: BgrImage, mask: Mask, method: str, placed: PlacedReferences | None, reason: str | None = None
+    ) -> Twin:
         """As `paint`, for a frame whose references are placed already."""
-        return choose_repairer(method, self.repairers, self._choice, placed is not None).repair(pixels, mask, placed)
+        repairer = choose_repairer(method, self.repairers, self._choice, placed is not None, reason)
+        fallback = reason if method not in IGNORE_REFERENCES else None
+        return replace(repairer.repair(pixels, mask, placed), fallback=fallback)
 
 
 class SetPainter:
-    """Every method on one data set."""
+    """Every method on one data set. References are placed once in a frame, however many masks and methods follow."""
 
     def __init__(self, trial_set: TrialSet, threads: int) -> None:
-        self._set = trial_set
         self._product = ProductPainter(trial_set.recipe, threads)
         self._nearest = NearestGood(trial_set.good) if trial_set.recipe.mode == "located" else None
+        self._frame: BgrImage | None = None
+        self._placed: tuple[PlacedReferences | None, str | None] = (None, None)
 
     def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
         """What `method` shows in a mask (H, W) bool of a frame; never fails for what it cannot do."""
@@ -77,6 +86,12 @@ class SetPainter:
             return self._paint(pixels, mask, method)
         except InputError as error:
             return Painted(self._product.paint(pixels, mask, FALLBACK).pixels, FALLBACK, str(error))
+
+    def paint_all(self, pixels: BgrImage, mask: Mask) -> dict[str, Painted]:
+        """Every method; what `auto` comes down to is not painted twice."""
+        painted = {method: self.paint(pixels, mask, method) for method in METHODS if method != "auto"}
+        chosen = painted[self._product.name_auto()]
+        return painted | {"auto": chosen if chosen.refused is None else self.paint(pixels, mask, "auto")}
 
     def _paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
         if method == NEAREST:
@@ -88,5 +103,7 @@ class SetPainter:
             return Painted(nearest, NEAREST)
         if method == PEEL:
             raise InputError("this version has no peels")
-        twin = self._product.paint(pixels, mask, method)
+        if self._frame is not pixels:
+            self._frame, self._placed = pixels, self._product.place(pixels)
+        twin = self._product.paint_placed(pixels, mask, method, *self._placed)
         return Painted(twin.pixels, twin.method, twin.fallback)

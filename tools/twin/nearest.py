@@ -18,7 +18,7 @@ from inspector.images import decode_image, read_image_bytes
 from inspector.records import BgrImage, BoxPx
 
 THUMBNAIL_PX = 64
-SHORTLIST = 24
+SHORTLIST = 12
 """All good images are compared as thumbnails; so many of them are registered to the frame."""
 REFINED = 3
 """So many of those that fit best around the mask are refined by ECC before the best is taken."""

@@ -78,8 +78,7 @@ def _measure_defects(
         if before <= good:
             nothing_to_fall += 1
             continue
-        for method in METHODS:
-            painted = painter.paint(pixels, mask, method)
+        for method, painted in painter.paint_all(pixels, mask).items():
             refused[method] += painted.refused is not None
             falls[method].append(Fall(before, _score(trial_set, painted.pixels, mask), good))
     count = len(falls[METHODS[0]])
@@ -117,8 +116,7 @@ def _measure_good(trial_set: TrialSet, painter: SetPainter, settings: TrialSetti
     for task in tasks:
         mask = task.sampled.mask
         before = _score(trial_set, task.truth, mask)
-        for method in METHODS:
-            painted = painter.paint(task.truth, mask, method)
+        for method, painted in painter.paint_all(task.truth, mask).items():
             refused[method] += painted.refused is not None
             changes[method].append((before, _score(trial_set, painted.pixels, mask)))
     review = trial_set.recipe.thresholds.review

@@ -49,8 +49,7 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
     refusals: dict[str, list[str]] = {method: [] for method in METHODS}
     names: dict[str, set[str]] = {method: set() for method in METHODS}
     for task in tasks:
-        for method in METHODS:
-            painted = painter.paint(task.truth, task.sampled.mask, method)
+        for method, painted in painter.paint_all(task.truth, task.sampled.mask).items():
             names[method].add(painted.method)
             scores[method].append(score_mask(painted.pixels, task.truth, task.sampled.mask))
             if painted.refused is not None:

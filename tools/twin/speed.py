@@ -91,7 +91,7 @@ def _time_method(painter: ProductPainter, frame: BgrImage, mask: Mask, method: s
     try:
         if placed:
             where = painter.place(frame)
-            return median_ms(lambda: painter.paint_placed(frame, mask, method, where))
+            return median_ms(lambda: painter.paint_placed(frame, mask, method, *where))
         return median_ms(lambda: painter.paint(frame, mask, method))
     except InputError:
         return None
