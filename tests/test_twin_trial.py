@@ -20,6 +20,7 @@ from tools.twin import lanes
 from tools.twin.determinism import measure_leak
 from tools.twin.judging import Criterion, TrialSettings
 from tools.twin.lanes import judge_lanes, measure_lanes, sum_up_lanes
+from tools.twin.low_light import judge_low_light, sum_up_low_light
 from tools.twin.masks import Mask, sample_mask
 from tools.twin.methods import METHODS, PRODUCT_METHODS, ProductPainter
 from tools.twin.nearest import NearestGood
@@ -166,7 +167,7 @@ def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> No
         )
     assert figures["first_use"]["paste"]["peak_mb"] > figures["first_use"]["paste"]["before_mb"] > 20
     assert figures["references"]["paste"]["cached_ms"] > 0
-    assert len(judge_speed(figures)) == 6
+    assert len(judge_speed(figures)) == 7
     assert any("verdict of the frame" in line for line in result.lines)
 
 
@@ -211,6 +212,18 @@ def test_lanes_are_judged_only_when_the_evidence_lane_was_saturated() -> None:
     assert judge_lanes(busy)[0].met is True
     assert judge_lanes(busy | {"ratio_p99": 1.21})[0].met is False
     assert judge_lanes(busy | {"evidence_owed_after": [4, 0]})[0].met is None
+
+
+def test_low_light_is_held_against_the_best_classical_method_of_each_frame() -> None:
+    """Not against their means: on each frame another one may be the best."""
+
+    def row(name: str, gain: float, gamma: float, ours: float) -> dict[str, object]:
+        return {"data_set": name, "psnr_db": {"gain": gain, "gamma": gamma, "ours": ours}}
+
+    figures = sum_up_low_light([row("a", 20, 30, 34), row("a", 30, 20, 33), row("b", 25, 24, 27)])
+    assert figures["sets"]["a"] == {"frames": 2, "ours_db": 33.5, "gain_db": 3.5, "least_gain_db": 3}
+    assert judge_low_light(figures)[0].met is False and "+2.75" in judge_low_light(figures)[0].found
+    assert judge_low_light({"missing": "no trial"})[0].met is None
 
 
 def test_criteria_are_summed_up_in_the_last_line() -> None:

@@ -11,6 +11,7 @@ speed        milliseconds and memory at 4K, references cached and not, the first
 determinism  the same bytes in fresh processes, and with another number of threads
 lanes        the verdict lane beside a saturated evidence lane
 weights      the net from float32, int8 and MXFP4 weights: quality and bytes
+exposure     low light against the classical methods
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pipelines.bench import describe_host
 from tools.twin.determinism import measure_determinism
 from tools.twin.judging import Criterion, PartResult, TrialSettings
 from tools.twin.lanes import measure_lanes
+from tools.twin.low_light import measure_low_light
 from tools.twin.real_defects import measure_defects
 from tools.twin.restoring import measure_restoring
 from tools.twin.sets import open_sets
@@ -43,6 +45,7 @@ PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {
     "determinism": measure_determinism,
     "lanes": measure_lanes,
     "weights": measure_weights,
+    "exposure": measure_low_light,
 }
 RESULT = "twin-trial.json"
 

@@ -32,7 +32,7 @@ CASES = {
 }
 """What is repaired, and the most milliseconds it may take."""
 LEAST_SAVING = 0.3
-MOST_FIRST_MS, MOST_PEAK_MB = 1000.0, 500.0
+MOST_FIRST_MS, MOST_PEAK_MB, MOST_SWAP_MS = 1000.0, 500.0, 50.0
 
 Mask = NDArray[np.bool_]
 
@@ -201,6 +201,7 @@ def judge_speed(figures: dict[str, Any]) -> tuple[Criterion, ...]:
             None if saving is None else saving >= LEAST_SAVING,
         )
     )
+    criteria.append(Criterion("from the base to a peel and back", f"≤ {MOST_SWAP_MS:.0f} ms", DASH, None))
     return tuple(criteria)
 
 
