@@ -266,12 +266,13 @@ def main() -> None:
     parser.add_argument("--sets", default="", help="names of data sets, by commas")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     found = parser.parse_args()
     if not found.folder.is_dir():
         parser.error(f"{found.folder} is not a folder")
-    with tempfile.TemporaryDirectory(prefix="gallery-") as data_dir:
+    with tempfile.TemporaryDirectory(prefix="gallery-") as work:
         names = [name for name in found.sets.split(",") if name]
-        sets = open_sets(found.folder, names, Path(data_dir), found.threads)
+        sets = open_sets(found.folder, names, found.recipes or Path(work), found.threads)
         if not sets:
             raise SystemExit(f"{found.folder} holds no data set with train/good and test/good")
         page = write_gallery(sets, found.out, found.seed, found.threads)

@@ -98,6 +98,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", default="3840x2160", help="WIDTHxHEIGHT of the frames of timed parts")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     parser.add_argument("--variants", type=Path, help="folder with the net's weights as f32, int8 and mxfp4")
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
@@ -118,8 +119,9 @@ def main(arguments: Sequence[str]) -> None:
     found = parse(arguments)
     cv2.setNumThreads(found.threads)
     with tempfile.TemporaryDirectory(prefix="twin-trial-") as work:
+        recipes = found.recipes or Path(work) / "data"
         settings = TrialSettings(
-            sets=open_sets(found.folder, split_names(found.sets), Path(work) / "data", found.threads),
+            sets=open_sets(found.folder, split_names(found.sets), recipes, found.threads),
             work=Path(work),
             masks=found.masks,
             defects=found.defects,

@@ -39,9 +39,9 @@ class PartResult:
 class TrialSettings:
     """What the parts of a trial share.
 
-    `work` holds everything that is made on the way, the recipes of the sets in its `data`. `size` is (width, height)
-    of the frames of the timed parts. `variants` is a folder with the net's weights stored in several ways, None where
-    only what ships is to be measured. `say` takes a line about the progress.
+    `work` holds what is made on the way. `size` is (width, height) of the frames of the timed parts. `variants` is a
+    folder with the net's weights stored in several ways, None where only what ships is to be measured. `say` takes a
+    line about the progress.
     """
 
     sets: Sequence[TrialSet]

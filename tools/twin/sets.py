@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.scorer import Scorer
+from inspector.errors import RecipeNotFoundError
 from inspector.records import AnomalyMap, BgrImage
 from pipelines.dataset import TestImage, find_images, open_test_set, read_image, read_mask
 from pipelines.fit import fit_recipe
@@ -50,9 +51,13 @@ class TrialSet:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Fitted when it is first asked for."""
-        fit_recipe(self.recipe_name, self.root / "train" / "good", self.data_dir)
-        return RecipeStore(self.data_dir).load(self.recipe_name)
+        """Fitted when it is first asked for, unless the data directory has it from an earlier run."""
+        store = RecipeStore(self.data_dir)
+        try:
+            return store.load(self.recipe_name)
+        except RecipeNotFoundError:
+            fit_recipe(self.recipe_name, self.root / "train" / "good", self.data_dir)
+        return store.load(self.recipe_name)
 
     @cached_property
     def scorer(self) -> Scorer:
