@@ -18,6 +18,8 @@ from tools.twin.restoring import OURS
 from tools.twin.sets import TrialSet, read_defect
 
 LEAST_FALL = 0.9
+FALL = ("score in repaired regions of real defects", "falls by ≥ 90 % of its way to the good median")
+RISE = ("score in repaired regions of good parts", "does not rise")
 CHANCE = 0.01
 """More rises than falls than luck would give with this probability count as a rise."""
 
@@ -195,25 +197,16 @@ def _good_cell(result: dict[str, Any] | None) -> str:
 
 
 def judge_defects(figures: dict[str, Any]) -> tuple[Criterion, ...]:
-    """The fall by nine tenths, and no rise on good parts beyond luck; of the first of ours that paints."""
-    fall, rise = {}, {}
-    for name, found in figures["sets"].items():
-        ours = next((item for item in OURS if found["defects"]["methods"][item] is not None), None)
-        if ours is not None:
-            fall[name] = found["defects"]["methods"][ours]["share_of_way"]
-            rise[name] = found["good"]["methods"][ours]
-    complete = len(fall) == len(figures["sets"]) > 0
+    """Nine tenths of the way down, and no rise on good parts beyond luck: the net, else what the product takes."""
+    sets = figures["sets"].values()
+    ours = next((name for name in OURS if all(found["defects"]["methods"][name] for found in sets)), None)
+    if ours is None or not sets:
+        return tuple(Criterion(name, wanted, DASH, None) for name, wanted in (FALL, RISE))
+    fall = {name: found["defects"]["methods"][ours]["share_of_way"] for name, found in figures["sets"].items()}
+    rise = {name: found["good"]["methods"][ours] for name, found in figures["sets"].items()}
+    falls = ", ".join(f"{name} {100 * value:.1f} %" for name, value in fall.items())
+    rises = ", ".join(f"{name} {value['rises']} : {value['falls']}" for name, value in rise.items())
     return (
-        Criterion(
-            "score in repaired regions of real defects",
-            "falls by ≥ 90 % of its way to the good median",
-            ", ".join(f"{name} {100 * value:.1f} %" for name, value in fall.items()) or DASH,
-            all(value >= LEAST_FALL for value in fall.values()) if complete else None,
-        ),
-        Criterion(
-            "score in repaired regions of good parts",
-            "does not rise",
-            ", ".join(f"{name} {value['rises']} : {value['falls']}" for name, value in rise.items() if value) or DASH,
-            all(value["chance_of_rises"] > CHANCE for value in rise.values() if value) if complete else None,
-        ),
+        Criterion(*FALL, f"{ours}: {falls}", min(fall.values()) >= LEAST_FALL),
+        Criterion(*RISE, f"{ours}: {rises}", all(value["chance_of_rises"] > CHANCE for value in rise.values())),
     )

@@ -186,11 +186,15 @@ def judge_speed(figures: dict[str, Any]) -> tuple[Criterion, ...]:
     """Of the net where there is one, else of what the product takes; the cache is the net's alone."""
     cases = figures["cases"]
     ours = next((name for name in OURS if next(iter(cases.values()))[name] is not None), OURS[-1])
-    criteria = [_judge(case, cases[case][ours], most, "ms") for case, most in CASES.items() if most is not None]
+    criteria = [
+        _judge(f"{ours}: {case}", cases[case][ours], most, "ms") for case, most in CASES.items() if most is not None
+    ]
     first, references = figures["first_use"][ours], figures["references"]["net"]
-    criteria.append(_judge("first use after load", first["first_ms"] if first else None, MOST_FIRST_MS, "ms"))
+    criteria.append(_judge(f"{ours}: first use after load", first["first_ms"] if first else None, MOST_FIRST_MS, "ms"))
     criteria.append(
-        _judge("peak memory of a process that repairs", first["peak_mb"] if first else None, MOST_PEAK_MB, "MB")
+        _judge(
+            f"{ours}: peak memory of a process that repairs", first["peak_mb"] if first else None, MOST_PEAK_MB, "MB"
+        )
     )
     saving = references["saving"] if references else None
     criteria.append(
