@@ -12,11 +12,12 @@ SEED ?=
 DATA ?=
 CLOUD ?=
 OUT ?=
+ONLY ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial image-trial accuracy painted names worst-cases real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial image-trial accuracy painted names worst-cases twin-trial gallery real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -79,6 +80,14 @@ names: venv ## DATA=data-set: how well few examples of each defect teach its nam
 worst-cases: venv ## DATA=folder OUT=folder: the worst misses and false alarms of each data set as pictures
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make worst-cases DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
 	$(BIN)/python tools/worst_cases.py "$(DATA)" "$(OUT)"
+
+twin-trial: venv ## DATA=folder OUT=folder ONLY=psnr,…: what the twin must reach, with pass or miss of each criterion
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make twin-trial DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
+	$(BIN)/python -m tools.twin_trial "$(DATA)" "$(OUT)" $(if $(ONLY),--only $(ONLY))
+
+gallery: venv ## DATA=folder OUT=folder: twins of real images by every method at 100 % zoom, one page
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make gallery DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
+	$(BIN)/python -m tools.gallery "$(DATA)" "$(OUT)"
 
 real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }

@@ -1,7 +1,7 @@
-"""Makes `tests` importable here and in child processes, and nothing else of the checkout.
+"""Makes `tests` and `tools` importable here and in child processes, and nothing else of the checkout.
 
 What is tested is the installed package: the checkout itself must not come before it on any path, so the path
-gets a folder that holds `tests` alone.
+gets a folder that holds these two alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported."""
     shelf = Path(tempfile.mkdtemp(prefix="tests-on-the-path-"))
-    (shelf / "tests").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
+    for name in ("tests", "tools"):
+        (shelf / name).symlink_to(Path(__file__).resolve().parent.parent / name, target_is_directory=True)
     sys.path.append(str(shelf))
     os.environ["PYTHONPATH"] = str(shelf)
     config.add_cleanup(lambda: shutil.rmtree(shelf))
