@@ -41,9 +41,9 @@ from inspector.generator.surroundings import grow_mask
 from inspector.geometry.registration import Matrix, compose, invert, transform_points, warp
 from inspector.records import BgrImage, BoxPx
 
-LEAST_CONTEXT_PX = 48
-MOST_CONTEXT_PX = 128
-CONTEXT_SHARE = 0.4
+LEAST_CONTEXT_PX = 32
+MOST_CONTEXT_PX = 64
+CONTEXT_SHARE = 0.25
 LARGEST_TILE_PX = 2048
 """Larger regions are cut into tiles that overlap by the reach of the net, so that no seam can show."""
 STILL: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
