@@ -30,7 +30,7 @@ from inspector.errors import DiskFullError, InspectorError, RecipeError, StoreEr
 from inspector.generator.choose import find_model_problem, load_repairers
 from inspector.generator.mark import mark_generated
 from inspector.generator.repairer import Twin
-from inspector.generator.view_images import DecodedImages
+from inspector.generator.view_images import DecodedTiles
 from inspector.images import decode_image, encode_jpeg
 from inspector.mqtt.messages import evidence_message
 from inspector.records import BgrImage, Detection, Inspection, RecipeRef
@@ -193,7 +193,7 @@ class EvidenceLane:
         self._painters: OrderedDict[RecipeRef, TwinPainter] = OrderedDict()
         self._repairers = load_repairers(threads=1)
         self._model_problem = find_model_problem()
-        self._decoded = DecodedImages()
+        self._decoded = DecodedTiles()
         self._fonts = FontSet()
         self._next_beat_s = 0.0
         self.problem: str | None = None

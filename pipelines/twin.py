@@ -18,7 +18,7 @@ from inspector.generator.bank_file import unpack_bank
 from inspector.generator.choose import IGNORE_REFERENCES, RepairChoice, choose_repairer, load_repairers
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
 from inspector.generator.repairer import Repairer, Twin
-from inspector.generator.view_images import DecodedImages
+from inspector.generator.view_images import DecodedTiles
 from inspector.geometry.registration import make_reference
 from inspector.records import BgrImage, Detection
 
@@ -37,7 +37,7 @@ class TwinPainter:
         threads: int = 2,
         *,
         repairers: dict[str, Repairer] | None = None,
-        decoded: DecodedImages | None = None,
+        decoded: DecodedTiles | None = None,
     ) -> None:
         """`threads` is for one frame. Raises `RecipeTamperedError` for a recipe whose files do not fit each other."""
         self._bank = read_bank(recipe, decoded)
@@ -95,7 +95,7 @@ def paint_from_template(pixels: BgrImage, mask: NDArray[np.bool_], references: P
     return choose_repairer("auto", load_repairers(threads=2), choice, True).repair(pixels, mask, references)
 
 
-def read_bank(recipe: Recipe, decoded: DecodedImages | None = None) -> ReferenceBank | None:
+def read_bank(recipe: Recipe, decoded: DecodedTiles | None = None) -> ReferenceBank | None:
     """The references of a recipe: its bank, or the golden image alone where an older `fit` made none."""
     if recipe.references is not None:
         bank = unpack_bank(recipe.references, decoded)
@@ -106,7 +106,7 @@ def read_bank(recipe: Recipe, decoded: DecodedImages | None = None) -> Reference
         return None
     model = unpack_part(recipe.manifest, recipe.arrays)
     reference = make_reference(recipe.golden, model.reference.model, any_angle=model.reference.any_angle)
-    return ReferenceBank.of_one(recipe.golden, model.confidence_limit, reference, decoded)
+    return ReferenceBank.of_one(recipe.golden, model.confidence_limit, reference)
 
 
 def read_choice(recipe: Recipe) -> RepairChoice:
