@@ -152,7 +152,7 @@ class _RegionPainter:
         from_here = compose(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]), self._tile_to_frame(box))
         base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
         covered = hole.view(np.uint8) * np.uint8(255)
-        images = (pixels[y0:y1, x0:x1], base, covered)
+        images: tuple[NDArray[np.uint8], ...] = (pixels[y0:y1, x0:x1], base, covered)
         if self._level:
             # Reduced by averaging first, so that nothing is skipped; a cell that touches the hole is unknown.
             from_here = compose(invert(scaling(2**self._level)), from_here)
