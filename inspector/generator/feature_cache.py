@@ -57,14 +57,15 @@ class FeatureCache:
         """
         x0, y0, x1, y1 = box
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
-        result: Features | None = None
-        for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1):
-            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1):
-                block = self._read_block(owner, index, image, _Block(column, row))
-                if result is None:
-                    result = np.zeros((block.shape[0], rows, columns), np.float32)
-                _place(result, block, (x0, y0), (column * BLOCK_PX, row * BLOCK_PX))
-        assert result is not None
+        places = [
+            _Block(column, row)
+            for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1)
+            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1)
+        ]
+        blocks = [self._read_block(owner, index, image, place) for place in places]
+        result = np.zeros((blocks[0].shape[0], rows, columns), np.float32)
+        for place, block in zip(places, blocks, strict=True):
+            _place(result, block, (x0, y0), (place.column * BLOCK_PX, place.row * BLOCK_PX))
         return result
 
     def _read_block(self, owner: object, index: int, image: BgrImage, place: _Block) -> Features:
@@ -93,7 +94,8 @@ class FeatureCache:
         cut = image[y0 - top : below, x0 - left : right]
         missing = (below - (y0 - top) - cut.shape[0], right - (x0 - left) - cut.shape[1])
         if any(missing):
-            cut = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+            mirrored = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+            cut = np.asarray(mirrored, np.uint8)
         features = self._encode(np.ascontiguousarray(cut))
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
         first_row, first_column = top // FEATURE_CELL_PX, left // FEATURE_CELL_PX

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,14 +31,14 @@ PhotographsOption = Annotated[
 BankOption = Annotated[Path | None, typer.Option(help="What the stage names ${bank}: a bank of rendered parts.")]
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     """Where the net is trained."""
 
     CPU = "cpu"
     CUDA = "cuda"
 
 
-class StoredAs(str, Enum):
+class StoredAs(StrEnum):
     """The encoding of the weights."""
 
     MXFP4 = "mxfp4"

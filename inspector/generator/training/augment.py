@@ -33,6 +33,7 @@ def move_a_little(rng: np.random.Generator, image: BgrImage, shift_px: float, tu
     matrix = cv2.getRotationMatrix2D(
         (width / 2, height / 2), float(rng.uniform(-turn_deg, turn_deg)), float(1.0 + rng.uniform(-0.004, 0.004))
     )
+    matrix = np.asarray(matrix, np.float64)
     matrix[:, 2] += rng.uniform(-shift_px, shift_px, 2)
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(moved, np.uint8)
