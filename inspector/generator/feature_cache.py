@@ -77,14 +77,15 @@ class FeatureCache:
         """
         x0, y0, x1, y1 = box
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
-        result: Features | None = None
-        for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1):
-            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1):
-                block = self._read_block(image, _Block(column, row))
-                if result is None:
-                    result = np.zeros((block.shape[0], rows, columns), np.float32)
-                _place(result, block, (x0, y0), (column * BLOCK_PX, row * BLOCK_PX))
-        assert result is not None
+        places = [
+            _Block(column, row)
+            for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1)
+            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1)
+        ]
+        blocks = [self._read_block(image, place) for place in places]
+        result = np.zeros((blocks[0].shape[0], rows, columns), np.float32)
+        for place, block in zip(places, blocks, strict=True):
+            _place(result, block, (x0, y0), (place.column * BLOCK_PX, place.row * BLOCK_PX))
         return result
 
     def _read_block(self, image: ReferenceImage, place: _Block) -> Features:
@@ -114,8 +115,8 @@ class FeatureCache:
         cut = image.cut(inside)
         missing = (below - inside[3], right - inside[2])
         if any(missing):
-            padded = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
-            cut = np.asarray(padded, np.uint8)
+            mirrored = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+            cut = np.asarray(mirrored, np.uint8)
         features = self._encode(np.ascontiguousarray(cut))
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
         first_row, first_column = top // FEATURE_CELL_PX, left // FEATURE_CELL_PX

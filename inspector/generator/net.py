@@ -109,7 +109,8 @@ class _RegionPainter:
         if matched is not None:
             x0, y0, x1, y1 = self._surroundings
             self._base = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), self._base, hole)
-        self.tiles = [self._cut_tile(pixels, hole, box, matched, cache, model) for box in self.boxes]
+        base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
+        self.tiles = [self._cut_tile(pixels, base, hole, box, matched, cache, model) for box in self.boxes]
 
     def paint(self, residuals: list[FloatImage]) -> FloatImage:
         """Base and residuals at `inner`: (h, w, 3) float32."""
@@ -141,6 +142,7 @@ class _RegionPainter:
     def _cut_tile(
         self,
         pixels: BgrImage,
+        base: BgrImage,
         hole: NDArray[np.bool_],
         box: BoxPx,
         matched: MatchedReferences | None,
@@ -150,7 +152,6 @@ class _RegionPainter:
         x0, y0, x1, y1 = self._surroundings
         size = (box[2] - box[0], box[3] - box[1])
         from_here = compose(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]), self._tile_to_frame(box))
-        base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
         covered = hole.view(np.uint8) * np.uint8(255)
         images: tuple[NDArray[np.uint8], ...] = (pixels[y0:y1, x0:x1], base, covered)
         if self._level:
