@@ -129,7 +129,7 @@ def test_an_export_is_what_was_taught(config: ExposureTraining, sources: Sources
     taught = round_to_half(trainer.average)
     assert check_parity(build_graph(taught), taught) < 1e-5
     with torch.no_grad():
-        taught.head.bias += 0.01
+        taught.head.weight += 0.01
     with pytest.raises(WeightsError, match="differs from the taught net"):
         check_parity(build_graph(round_to_half(trainer.average)), taught)
 
