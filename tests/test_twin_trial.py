@@ -99,7 +99,7 @@ def test_restoring_compares_all_methods_on_the_same_masks(settings: TrialSetting
         missing = method["psnr_db"] is None
         assert missing == (method["refused"] == 6) and (not missing or method["refusal"]), name
     assert json.dumps(result.figures)
-    assert f"**{methods[found['best_classical']]['psnr_db']:.2f} / " in "\n".join(result.lines)
+    assert f"**{methods[found['best_classical']]['psnr_db']:.2f} (" in "\n".join(result.lines)
 
 
 def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
@@ -109,7 +109,7 @@ def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
         methods: dict[str, dict[str, object]] = {
             name: {"psnr_db": None, "ssim": None, "refused": 9, "refusal": "no"} for name in METHODS
         }
-        methods["paste"] = {"psnr_db": best, "ssim": 0.9, "refused": 0, "refusal": None}
+        methods["paste"] = {"psnr_db": best, "mean_psnr_db": 31.0, "ssim": 0.9, "refused": 0, "refusal": None}
         return {
             "masks": 9,
             "images": 9,
@@ -124,7 +124,7 @@ def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
     assert (every.met, ssim.met, mean.met, peel.met) == (False, False, True, None)
     assert [item.met for item in judge_restoring({"sets": {"a": one(0.0), "b": one(1.9)}})][:3] == [True, True, False]
     assert [item.met for item in judge_restoring({"sets": {"a": one(None), "b": one(4.0)}})] == [None] * 4
-    assert "| a (9 masks, 9 images) | – | **30.00 / 0.900** | – |" in "\n".join(describe_restoring(figures))
+    assert "| a (9 masks, 9 images) | – | **30.00 (31.00) / 0.900** | – |" in "\n".join(describe_restoring(figures))
 
 
 def test_real_defects_fall_to_the_good_median_when_the_reference_is_painted(settings: TrialSettings) -> None:
