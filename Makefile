@@ -17,7 +17,7 @@ ONLY ?=
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial accuracy painted names worst-cases twin-trial gallery real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial image-trial accuracy painted names worst-cases twin-trial gallery real-sets schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -61,6 +61,9 @@ crash-trial: venv debian-packages ## KILLS=50 SEED=n: kill -9 under load, then c
 
 cloud-trial: venv debian-packages ## PARTS=1150 SEED=n DATA=folder: a cloud that fails in every way, and what policies cost
 	$(BIN)/python -m tests.cloud_trial --parts $(PARTS) $(if $(SEED),--seed $(SEED)) $(if $(DATA),--data "$(DATA)")
+
+image-trial: venv ## the Dockerfile's steps in clean virtual environments: packages, commands, libraries
+	PYTHONSAFEPATH=1 $(BIN)/pytest -rfEs -m image
 
 accuracy: venv ## DATA=folder: fit and evaluate every data set in it, print a table
 	@test -n "$(DATA)" || { echo "say which: make accuracy DATA=folder-of-data-sets" >&2; exit 2; }

@@ -210,11 +210,20 @@ class StationCloudConfig(Settings):
     reuse_days: float = Field(
         default=30.0, ge=0, le=365, description="Near-duplicates of a case reuse its answer this long; 0: never."
     )
-    reuse_good_after: int = Field(
-        default=2,
+    reuse_good_lead: int = Field(
+        default=3,
         ge=1,
         le=10,
-        description="`good` is reused after so many answers on near-duplicates agree; `defect` after one.",
+        description="`good` is reused once it is so many answers on near-duplicates ahead of all others.",
+    )
+    reuse_defect_lead: int = Field(
+        default=1, ge=1, le=10, description="The same for `defect` and `unsure`, which stop a part."
+    )
+    recheck_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of near-duplicates asked about although an answer could be reused, drawn at random.",
     )
     margin: float = Field(
         default=0.5, ge=0, le=4, description="Surroundings of a region that leave with it, as a share of its size."

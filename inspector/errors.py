@@ -33,6 +33,7 @@
     │   └── BrokerRefusedError       credentials or rights: retried slowly, shown in `status`
     │                                (ProtocolVersionError: it speaks only the other MQTT version)
     └── CloudError               a question to a cloud model: kept, and asked again where that helps
+        └── QuestionHinderedError    this one question cannot be asked; the others can
 
 A caller that can wait catches the retryable leaves (`CameraUnavailableError`, `CameraStalledError`,
 `DiskFullError`, `BrokerUnreachableError`, `BrokerRefusedError`); a caller that serves a person
@@ -166,3 +167,7 @@ class BrokerRefusedError(BrokerError):
 
 class CloudError(InspectorError):
     """A question to a cloud model could not be asked or was not answered."""
+
+
+class QuestionHinderedError(CloudError):
+    """One question cannot be asked: its frame, its recipe or a picture of it. No other question suffers for it."""

@@ -76,17 +76,17 @@ def cloud_simulate(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """What each policy would have asked, cost and missed on recorded inspections."""
+    """What each policy would have asked, cost, missed and stopped wrongly on recorded inspections."""
     from pipelines.cloud_simulate import simulate_recorded
 
     value = simulate_recorded(load_config(config), inspections).to_json()
 
     def show(console: Console) -> None:
         for cloud in value["clouds"]:
-            heads = ("policy", "questions", "reused", "bytes", value["currency"], "missed")
+            heads = ("policy", "questions", "reused", "bytes", value["currency"], "missed", "overkill")
             table = Table(*heads, title=f"Cloud: {cloud['cloud']}", title_justify="left")
             for item in cloud["policies"]:
-                names = ("policy", "calls", "reused", "bytes", "money", "missed")
+                names = ("policy", "calls", "reused", "bytes", "money", "missed", "overkill")
                 table.add_row(*(plain_text(item[name]) for name in names))
             console.print(table)
         for sentence in value["assumptions"]:

@@ -14,6 +14,7 @@ from inspector.cloud.policy import boxes_of
 from inspector.cloud.question import compose_question, write_question
 from inspector.cloud.redaction import RedactedImage, redact_frame, redact_regions
 from inspector.cloud.simulation import (
+    ComparedLooks,
     PolicyOutcome,
     Prices,
     RecordedPart,
@@ -91,9 +92,14 @@ def simulate_recorded(config: PlantConfig, inspections: Path) -> SimulationRepor
 
 
 def compare(
-    parts: Sequence[RecordedPart], rules: StationCloudConfig, provider: ProviderBase, currency: str
+    parts: Sequence[RecordedPart],
+    rules: StationCloudConfig,
+    provider: ProviderBase,
+    currency: str,
+    compared: ComparedLooks | None = None,
 ) -> SimulationReport:
     """Every policy with every assumed cloud, over the same parts."""
+    compared = compared or ComparedLooks()
     subject = QuestionSubject(rules.product, rules.description, ())
     question = compose_question("0" * 36, subject, (), None, (), rules.media_resolution)
     prices = Prices(
@@ -103,14 +109,14 @@ def compare(
         text_tokens=len(question.text.encode()) // BYTES_A_TOKEN,
         answer_tokens=ANSWER_TOKENS,
     )
-    policies = compare_policies(rules.audit_share, rules.reuse_good_after)
+    policies = compare_policies(rules)
     return SimulationReport(
         inspections=len(parts),
         known=sum(part.defective is not None for part in parts),
         defective=sum(part.defective is True for part in parts),
         currency=currency,
         outcomes=tuple(
-            (name, share, tuple(simulate_policy(parts, policy, prices, share) for policy in policies))
+            (name, share, tuple(simulate_policy(parts, policy, prices, share, compared) for policy in policies))
             for name, share in CLOUDS
         ),
     )
@@ -233,4 +239,6 @@ def _outcome(outcome: PolicyOutcome) -> dict[str, Any]:
         "money": outcome.money_micro / MICRO,
         "missed": len(outcome.missed),
         "missed_inspections": list(outcome.missed),
+        "overkill": len(outcome.overkill),
+        "overkill_inspections": list(outcome.overkill),
     }

@@ -273,13 +273,26 @@ def repair(
         Path | None, typer.Option("--mask", help="White pixels are repaired; default: what the detector marks.")
     ] = None,
     method: Annotated[str, typer.Option("--method", help="auto, net, paste, telea or ns.")] = "auto",
+    exposure: Annotated[
+        bool, typer.Option("--exposure", help="No twin: a well-lit alternative of an under-exposed frame.")
+    ] = False,
+    gain: Annotated[
+        float | None,
+        typer.Option("--gain", min=1.0, max=64.0, help="With --exposure: the missing light, where it is known."),
+    ] = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Paint the defect-free twin of a part."""
+    """Paint the defect-free twin of a part, or light a dark frame of it."""
     from pipelines.repair import repair_image
+    from pipelines.repair_exposure import check_exposure_options, relight_image
 
-    report = repair_image(name, image, mask, method, out, resolve_data_dir(data_dir)).to_json()
+    check_exposure_options(mask, method, gain, exposure=exposure)
+    where = resolve_data_dir(data_dir)
+    if exposure:
+        report = relight_image(name, image, out, where, gain).to_json()
+    else:
+        report = repair_image(name, image, mask, method, out, where).to_json()
     answer(as_json, report, lambda console: show_values(console, str(out), report))
 
 

@@ -129,7 +129,7 @@ def run_demo(
     ):
         fit_s = _teach(out, size, progress)
         cable = Cable(broker_port)
-        config_path = _write_config(out, cable.port, parts, size, oracle)
+        config_path = write_demo_config(out, cable.port, parts, size, oracle)
         waited = _run_line(out, config_path, cable, subscriber, parts, progress, oracle)
     config = load_config(config_path)
     asked = settle_cloud(config, out / "data", out / "cloud.html") if cloud else None
@@ -189,7 +189,8 @@ def _teach(out: Path, size: tuple[int, int], progress: Progress) -> float:
     return time.monotonic() - started
 
 
-def _write_config(out: Path, port: int, parts: int, size: tuple[int, int], oracle: DemoOracle | None) -> Path:
+def write_demo_config(out: Path, port: int, parts: int, size: tuple[int, int], oracle: DemoOracle | None) -> Path:
+    """The demo's YAML; with an oracle its station asks for second opinions."""
     camera = {
         "id": "top",
         "kind": "simulated",

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import structlog
+
 from inspector.config import PlantConfig
 from inspector.detector.recipe_store import RecipeStore
-from inspector.errors import StoreError
+from inspector.errors import DiskFullError, InspectorError, QuestionHinderedError, StoreError
 from inspector.images import decode_image
 from inspector.records import BgrImage, RecipeRef
 from inspector.store.frames import FrameFiles
 from inspector.store.stored import StoredInspection
 
 CACHED_RECIPES = 4
+BROKEN_PICTURE = (cv2.error, ArithmeticError, ValueError, IndexError)
+"""What a stage of ours raises on a picture it cannot work with; a process that died of it would die of it again."""
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def hinder_one_question(inspection_id: str) -> Iterator[None]:
+    """What goes wrong with one inspection becomes a `QuestionHinderedError` that names it; a full disk stays one."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except InspectorError as error:
+        raise QuestionHinderedError(f"{type(error).__name__}: {error}") from error
+    except BROKEN_PICTURE as error:
+        log.exception("escalation_broke", inspection_id=inspection_id)
+        raise QuestionHinderedError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,36 @@
-"""From committed inspections to questions in the queue: the policy, near-duplicates, one transaction a batch."""
+"""From committed inspections to questions in the queue: the policy, near-duplicates, a short transaction for each.
+
+The cursor moves after them; a kill in between looks at the same inspections again, which changes nothing.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import structlog
 from sqlalchemy.orm import Session
 
 from inspector.cloud.looks import Look, are_covered, are_near_duplicates, pack_looks, take_look, unpack_looks
-from inspector.cloud.policy import Case, EscalationReason, Judgement, find_reason, judge_case
+from inspector.cloud.policy import (
+    RECENT_ANSWERS,
+    Case,
+    EscalationReason,
+    Judgement,
+    find_reason,
+    is_drawn,
+    judge_case,
+)
 from inspector.cloud.question import make_escalation_id
 from inspector.cloud_settings import StationCloudConfig
 from inspector.config import PlantConfig
-from inspector.errors import DiskFullError, InspectorError, RecipeError
+from inspector.errors import QuestionHinderedError, RecipeError
 from inspector.records import BoxPx
 from inspector.store.database import Database
 from inspector.store.escalations import (
-    ANSWERED,
     OPEN_STATES,
     QUEUED,
     REUSED,
@@ -33,17 +44,15 @@ from inspector.store.escalations import (
     open_cursor,
     queue_escalation,
 )
-from inspector.store.reviews import Opinion, load_opinion, make_opinion_id
+from inspector.store.reviews import Opinion
 from inspector.store.steady_clock import ClockReader, advance_clock
 from inspector.store.stored import StoredInspection
-from pipelines.escalation_frames import QuestionMaterial
-from pipelines.escalation_record import GOOD, Recorder, answer_of
+from pipelines.escalation_frames import QuestionMaterial, hinder_one_question
+from pipelines.escalation_record import Recorder, find_agreed_opinion
 from pipelines.inspect_frame import BETWEEN_THRESHOLDS
 
 BATCH = 20
 DAY_US = 86_400_000_000
-BROKEN_PICTURE = (cv2.error, ArithmeticError, ValueError, IndexError)
-"""What a stage of ours raises on a picture it cannot work with; a process that died of it would die of it again."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +70,16 @@ class KnownCase:
 
 @dataclass(frozen=True, slots=True)
 class PlannedQuestion:
-    """An inspection that the policy wants to ask about, and how it looks; no looks: nothing is reused."""
+    """An inspection that the policy wants to ask about, and how it looks; no looks: nothing is reused.
+
+    `alike` are its near-duplicates among the known cases, newest first; `is_known`: each of its looks is one of theirs.
+    """
 
     inspection: StoredInspection
     reason: EscalationReason
     looks: tuple[Look, ...]
+    alike: tuple[KnownCase, ...] = ()
+    is_known: bool = False
 
     @property
     def recipe_name(self) -> str:
@@ -106,10 +120,12 @@ class StationPlanner:
         reading = self._clocks()
         if planned:
             self._refresh_known(reading.wall_us)
+        for question in planned:
+            # Compared outside the transaction: it takes time, and the verdict lane writes to the same database.
+            compared = self._compare(question, reading.wall_us)
+            with self._db.write() as session:
+                self._queue(session, compared, advance_clock(session, reading), reading.wall_us)
         with self._db.write() as session:
-            steady_us = advance_clock(session, reading)
-            for question in planned:
-                self._queue(session, question, steady_us, reading.wall_us)
             move_cursor(session, self._station, inspections[-1].chain_index)
         self._db.checkpoint_if_due()
         return True
@@ -120,19 +136,14 @@ class StationPlanner:
         if find_reason(case, self._rules) is None:
             return None
         try:
-            judgement = judge_case(self._with_recipe(case, inspection), self._rules)
-            if judgement.reason is None:
-                self._note_hindrance(inspection, judgement.hindrance or "not asked")
-                return None
-            looks = self._take_looks(inspection, judgement)
-        except DiskFullError:
-            raise
-        except InspectorError as error:
-            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
-            return None
-        except BROKEN_PICTURE as error:
-            log.exception("escalation_broke", inspection_id=inspection.inspection_id)
-            self._note_hindrance(inspection, f"{type(error).__name__}: {error}")
+            with hinder_one_question(inspection.inspection_id):
+                judgement = judge_case(self._with_recipe(case, inspection), self._rules)
+                if judgement.reason is None:
+                    self._note_hindrance(inspection, judgement.hindrance or "not asked")
+                    return None
+                looks = self._take_looks(inspection, judgement)
+        except QuestionHinderedError as error:
+            self._note_hindrance(inspection, str(error))
             return None
         return PlannedQuestion(inspection, judgement.reason, looks)
 
@@ -152,7 +163,6 @@ class StationPlanner:
 
     def _queue(self, session: Session, question: PlannedQuestion, steady_us: int, now_us: int) -> None:
         inspection = question.inspection
-        known = self._known_like(question, now_us)
         new = NewEscalation(
             escalation_id=make_escalation_id(inspection.inspection_id),
             inspection_id=inspection.inspection_id,
@@ -164,16 +174,31 @@ class StationPlanner:
             waited_us=now_us - inspection.decided_utc_us,
         )
         if question.reason is EscalationReason.NEW_LOOKING:
-            seen = [look for case in known for look in case.looks]
-            if are_covered(question.looks, seen):
+            if question.is_known:
                 return
-        elif self._settle(session, new, question.looks, known, steady_us, now_us):
+        elif self._settle(session, new, question.alike, steady_us, now_us):
             return
         if queue_escalation(session, new, QUEUED, steady_us, now_us):
             session.flush()
             if question.looks:
                 self._known.insert(0, KnownCase(new.escalation_id, new.camera, new.recipe_name, now_us, question.looks))
             log.info("escalation_queued", escalation_id=new.escalation_id, reason=new.reason)
+
+    def _compare(self, question: PlannedQuestion, now_us: int) -> PlannedQuestion:
+        """With what the known cases say of it."""
+        since_us = now_us - int(self._rules.reuse_days * DAY_US)
+        same = [
+            case
+            for case in self._known
+            if case.camera == question.inspection.camera
+            and case.recipe_name == question.recipe_name
+            and case.queued_utc_us >= since_us
+        ]
+        if question.reason is EscalationReason.NEW_LOOKING:
+            seen = [look for case in same for look in case.looks]
+            return replace(question, is_known=are_covered(question.looks, seen))
+        alike = (case for case in same if are_near_duplicates(question.looks, case.looks))
+        return replace(question, alike=tuple(islice(alike, RECENT_ANSWERS)))
 
     def _refresh_known(self, now_us: int) -> None:
         """A near-duplicate that waited for an answer may have been asked itself since; others failed."""
@@ -185,46 +210,25 @@ class StationPlanner:
             )
         self._known = [known[one] for one in ids if one in known]
 
-    def _known_like(self, question: PlannedQuestion, now_us: int) -> list[KnownCase]:
-        """Cases of the same camera and recipe, newest first, that are young enough."""
-        since_us = now_us - int(self._rules.reuse_days * DAY_US)
-        return [
-            case
-            for case in self._known
-            if case.camera == question.inspection.camera
-            and case.recipe_name == question.recipe_name
-            and case.queued_utc_us >= since_us
-        ]
-
     def _settle(
-        self,
-        session: Session,
-        new: NewEscalation,
-        looks: tuple[Look, ...],
-        known: list[KnownCase],
-        steady_us: int,
-        now_us: int,
+        self, session: Session, new: NewEscalation, alike: Sequence[KnownCase], steady_us: int, now_us: int
     ) -> bool:
-        """Answer a near-duplicate by earlier cases, or let it wait for one; False when it has to be asked itself.
+        """Answer a near-duplicate by what earlier ones agree on, or let it wait for one that is being asked.
 
-        Newest first: a case still open is waited for, `good` counts once enough of them agree, all else at once.
+        False when it has to be asked itself, as a few are though their answer is known.
         """
-        good = 0
-        for case in known:
-            if not are_near_duplicates(looks, case.looks):
-                continue
-            original = load_escalation(session, case.escalation_id)
-            behind = replace(new, same_as=case.escalation_id)
+        if is_drawn(new.inspection_id, self._rules.recheck_share, "recheck"):
+            return False
+        ids = [case.escalation_id for case in alike]
+        opinion = find_agreed_opinion(session, ids, self._rules)
+        if opinion is not None:
+            source = opinion.details["escalation_id"]
+            self._reuse(session, replace(new, same_as=source), opinion, steady_us, now_us)
+            return True
+        for escalation_id in ids:
+            original = load_escalation(session, escalation_id)
             if original is not None and original.state in OPEN_STATES:
-                queue_escalation(session, behind, WAITING, steady_us, now_us)
-                return True
-            opinion = load_opinion(session, make_opinion_id(case.escalation_id))
-            if original is None or original.state != ANSWERED or opinion is None:
-                self._known.remove(case)
-                continue
-            good += opinion.verdict == GOOD
-            if opinion.verdict != GOOD or good >= self._rules.reuse_good_after:
-                self._reuse(session, behind, opinion, steady_us, now_us)
+                queue_escalation(session, replace(new, same_as=escalation_id), WAITING, steady_us, now_us)
                 return True
         return False
 
@@ -234,14 +238,7 @@ class StationPlanner:
         session.flush()
         escalation = load_escalation(session, behind.escalation_id)
         if escalation is not None:
-            self._recorder.record(
-                session,
-                escalation,
-                answer_of(opinion),
-                same_as=behind.same_as,
-                steady_us=steady_us,
-                now_us=now_us,
-            )
+            self._recorder.reuse(session, escalation, opinion, steady_us=steady_us, now_us=now_us)
 
     def _note_hindrance(self, inspection: StoredInspection, why: str) -> None:
         self.hindrances[why.split(":", 1)[0]] += 1

@@ -1,30 +1,33 @@
-"""What an answer leaves behind, inside one transaction: the opinion, its message, and perhaps a disposition."""
+"""What an answer leaves behind, inside one transaction: the opinion, its message, a picture that is owed again, and
+perhaps a disposition."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inspector.cloud.policy import EscalationReason, can_decide
+from inspector.cloud.policy import EscalationReason, can_decide, find_agreed
 from inspector.cloud_settings import StationCloudConfig
 from inspector.mqtt.messages import disposition_message, escalation_message
 from inspector.store.escalations import Escalation
+from inspector.store.evidence import owe_repaint
 from inspector.store.outbox import insert_messages
 from inspector.store.reviews import (
     Opinion,
     insert_disposition,
     insert_opinion,
     judge_by_opinions,
+    load_opinion,
     make_disposition_id,
     make_opinion_id,
 )
 from inspector.store.stored import StoredInspection, load_stored
 from inspector.store.tables import InspectionRow
 
-GOOD = "good"
 LONGEST_TEXT = 600
 
 
@@ -91,8 +94,14 @@ class Recorder:
             session, opinion_id, inspection.inspection_id, verdict=answer.verdict, details=details, now_us=now_us
         ):
             self._announce(session, escalation, inspection, opinion_id, answer, same_as, late, now_us)
+            owe_repaint(session, inspection.inspection_id, now_us)
             if decides:
                 self._decide(session, inspection, opinion_id, now_us)
+
+    def reuse(self, session: Session, escalation: Escalation, opinion: Opinion, *, steady_us: int, now_us: int) -> None:
+        """The opinion on a near-duplicate as the answer to this one."""
+        source = opinion.details["escalation_id"]
+        self.record(session, escalation, answer_of(opinion), same_as=source, steady_us=steady_us, now_us=now_us)
 
     def _announce(
         self,
@@ -152,6 +161,21 @@ class Recorder:
             messages=(message,),
             now_us=now_us,
         )
+
+
+def find_agreed_opinion(session: Session, ids: Sequence[str], rules: StationCloudConfig) -> Opinion | None:
+    """The newest opinion of what questions on near-duplicates, by their ids, newest first, agree on; None for nothing.
+
+    Questions without an opinion do not count.
+    """
+    loaded = (load_opinion(session, make_opinion_id(one)) for one in ids)
+    opinions = [opinion for opinion in loaded if opinion is not None]
+    agreed = find_agreed(
+        (opinion.verdict for opinion in reversed(opinions)),
+        good_lead=rules.reuse_good_lead,
+        defect_lead=rules.reuse_defect_lead,
+    )
+    return next((opinion for opinion in opinions if opinion.verdict == agreed), None)
 
 
 def answer_of(opinion: Opinion) -> GivenAnswer:

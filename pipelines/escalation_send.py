@@ -22,14 +22,14 @@ import structlog
 from inspector.cloud.budget import bound_charge, cost_of_reply, refuse_charge
 from inspector.cloud.instruction import QuestionSubject
 from inspector.cloud.looks import are_near_duplicates, unpack_looks
-from inspector.cloud.policy import boxes_of, judge_case
+from inspector.cloud.policy import RECENT_ANSWERS, boxes_of, judge_case
 from inspector.cloud.provider import Provider, ProviderError, ProviderRefusedError, Question, Reply
 from inspector.cloud.question import compose_question, write_question
 from inspector.cloud.redaction import redact_frame, redact_regions
 from inspector.cloud.retry import CircuitBreaker, is_billed, is_retryable, next_pause_s
 from inspector.cloud_settings import ProviderConfig, StationCloudConfig, policy_version
 from inspector.config import PlantConfig
-from inspector.errors import CloudError, ConfigError, DiskFullError, InspectorError, MissingExtraError, RecipeError
+from inspector.errors import CloudError, ConfigError, MissingExtraError, QuestionHinderedError, RecipeError
 from inspector.records import Charge
 from inspector.store.cloud_audit import Departure, append_departure
 from inspector.store.cloud_spend import debit, read_spent, settle
@@ -37,11 +37,11 @@ from inspector.store.database import Database
 from inspector.store.escalations import (
     ANSWERED,
     FAILED,
-    REUSED,
     Escalation,
     close_escalation,
-    list_answered_like,
+    list_asked_like,
     list_waiting,
+    mark_reused,
     mark_sending,
     next_due,
     promote_waiting,
@@ -50,9 +50,9 @@ from inspector.store.escalations import (
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.steady_clock import ClockReader, advance_clock, peek_clock
 from inspector.store.stored import StoredInspection
-from pipelines.escalation_frames import QuestionMaterial
-from pipelines.escalation_plan import BROKEN_PICTURE, DAY_US, describe_case
-from pipelines.escalation_record import GOOD, GivenAnswer, Recorder, plain_text
+from pipelines.escalation_frames import QuestionMaterial, hinder_one_question
+from pipelines.escalation_plan import DAY_US, describe_case
+from pipelines.escalation_record import GivenAnswer, Recorder, find_agreed_opinion, plain_text
 
 REOPEN_S = 30.0
 BUDGET_LOOK_S = 5.0
@@ -134,15 +134,10 @@ class QuestionSender:
         escalation, inspection = due
         seat = self._seats[self._stations[escalation.station].provider or ""]
         try:
-            prepared = self._prepare(escalation, inspection, seat)
-        except DiskFullError:
-            raise
-        except InspectorError as error:
-            self._give_up(escalation, f"{type(error).__name__}: {error}")
-            return True
-        except BROKEN_PICTURE as error:
-            log.exception("escalation_broke", escalation_id=escalation.escalation_id)
-            self._give_up(escalation, f"{type(error).__name__}: {error}")
+            with hinder_one_question(inspection.inspection_id):
+                prepared = self._prepare(escalation, inspection, seat)
+        except QuestionHinderedError as error:
+            self._give_up(escalation, str(error))
             return True
         if not self._begin(escalation, inspection, prepared, seat):
             return True
@@ -315,42 +310,34 @@ class QuestionSender:
         given = reply.answer
         name = plain_text(given.defect_name) if given.defect_name is not None else None
         answer = GivenAnswer(given.verdict, name, given.confidence, plain_text(given.reason), record)
-        reused = GivenAnswer(
-            answer.verdict,
-            name,
-            answer.confidence,
-            answer.text,
-            {**record, "cost_micro": 0, "input_tokens": None, "cached_tokens": None, "output_tokens": None},
-        )
         reading = self._clocks()
         own_id = escalation.escalation_id
-        speaks = given.verdict != GOOD or self._is_confirmed(escalation, rules, reading.wall_us)
+        alike = self._list_alike(escalation, rules, reading.wall_us)
         with self._db.write() as session:
             steady_us, now_us = advance_clock(session, reading), reading.wall_us
             settle(session, own_id, escalation.attempts + 1, cost)
             close_escalation(session, own_id, ANSWERED, now_us)
             recorder.record(session, escalation, answer, same_as=None, steady_us=steady_us, now_us=now_us)
-            if not speaks:
+            session.flush()
+            agreed = find_agreed_opinion(session, alike, rules)
+            if agreed is None:
                 promote_waiting(session, own_id, steady_us)
-            for behind in list_waiting(session, own_id):
-                close_escalation(session, behind.escalation_id, REUSED, now_us)
-                recorder.record(session, behind, reused, same_as=own_id, steady_us=steady_us, now_us=now_us)
+            else:
+                for behind in list_waiting(session, own_id):
+                    mark_reused(session, behind.escalation_id, agreed.details["escalation_id"], now_us)
+                    recorder.reuse(session, behind, agreed, steady_us=steady_us, now_us=now_us)
         self._db.checkpoint_if_due()
         log.info("escalation_answered", escalation_id=own_id, verdict=given.verdict, seconds=round(seconds, 3))
 
-    def _is_confirmed(self, escalation: Escalation, rules: StationCloudConfig, now_us: int) -> bool:
-        """Whether this `good` and earlier ones on near-duplicates are enough to speak for those that wait."""
-        needed = rules.reuse_good_after - 1
-        if needed == 0:
-            return True
+    def _list_alike(self, escalation: Escalation, rules: StationCloudConfig, now_us: int) -> list[str]:
+        """This question and those on near-duplicates that were answered, newest first. Outside a transaction."""
         own = unpack_looks(escalation.looks)
-        since_us = now_us - int(rules.reuse_days * DAY_US)
+        if not own:
+            return [escalation.escalation_id]
         with self._db.read() as session:
-            if not list_waiting(session, escalation.escalation_id):
-                return False
-            earlier = list_answered_like(session, escalation, since_us, GOOD)
-        alike = (item for item in earlier if are_near_duplicates(own, unpack_looks(item.looks)))
-        return sum(1 for _ in islice(alike, needed)) == needed
+            asked = list_asked_like(session, escalation, now_us - int(rules.reuse_days * DAY_US))
+        alike = (item.escalation_id for item in asked if are_near_duplicates(own, unpack_looks(item.looks)))
+        return list(islice(alike, RECENT_ANSWERS))
 
     def _record_failure(
         self, escalation: Escalation, prepared: PreparedQuestion, seat: ProviderSeat, error: ProviderError

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from inspector.config import PlantConfig
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DiskFullError, InspectorError, RecipeError, StoreError
-from inspector.generator.choose import load_repairers
+from inspector.generator.choose import find_model_problem, load_repairers
 from inspector.generator.mark import mark_generated
 from inspector.generator.repairer import Twin
 from inspector.generator.view_images import DecodedImages
@@ -34,11 +35,18 @@ from inspector.images import decode_image, encode_jpeg
 from inspector.mqtt.messages import evidence_message
 from inspector.records import BgrImage, Detection, Inspection, RecipeRef
 from inspector.store.database import Database
-from inspector.store.evidence import MAX_ATTEMPTS, EvidenceTask, fail_evidence, finish_evidence, next_evidence
+from inspector.store.evidence import (
+    MAX_ATTEMPTS,
+    EvidenceTask,
+    fail_evidence,
+    finish_evidence,
+    finish_repaint,
+    next_evidence,
+)
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.outbox import insert_messages
 from inspector.store.processes import beat
-from inspector.store.reviews import load_opinion, make_opinion_id
+from inspector.store.reviews import Opinion, load_opinion, make_opinion_id
 from inspector.store.stored import StoredInspection
 from pipelines.twin import TwinPainter, mask_detections
 from reports.cloud_words import brief_opinion
@@ -54,6 +62,10 @@ BEAT_S = 1.0
 DISK_RETRY_S = 1.0
 CACHED_RECIPES = 4
 TWIN_JPEG_QUALITY = 95
+VISUAL_SUFFIX = "-visual.jpg"
+
+TwinWay: TypeAlias = tuple[str | None, str | None]
+"""The method of a twin, None without one, and why it was not the recipe's own."""
 
 log = structlog.get_logger(__name__)
 
@@ -146,6 +158,11 @@ def encode_twin(twin: Twin, mask: NDArray[np.bool_], facts: VisualFacts) -> byte
     return embed_packet(jpeg, write_packet(describe_origin(facts, twin, "twin")))
 
 
+def name_opinion(inspection_id: str) -> str:
+    """The id that the opinion about an inspection has, whether or not there is one."""
+    return make_opinion_id(make_escalation_id(inspection_id))
+
+
 # --- the process ------------------------------------------------------------------------------------
 
 
@@ -175,6 +192,7 @@ class EvidenceLane:
         self._recipes = RecipeStore(data_dir)
         self._painters: OrderedDict[RecipeRef, TwinPainter] = OrderedDict()
         self._repairers = load_repairers(threads=1)
+        self._model_problem = find_model_problem()
         self._decoded = DecodedImages()
         self._fonts = FontSet()
         self._next_beat_s = 0.0
@@ -209,13 +227,13 @@ class EvidenceLane:
         now_s = time.monotonic()
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_S
-            reasons = (self.problem,) if self.problem else ()
+            reasons = tuple(reason for reason in (self.problem, self._model_problem) if reason is not None)
             beat(self._db, PROCESS, os.getpid(), "degraded" if reasons else "online", reasons, self._clock())
 
     def _make(self, task: EvidenceTask) -> None:
         started = time.monotonic()
         try:
-            evidence = self._paint(task)
+            method, fallback = self._repaint(task) if task.repaint else self._paint(task)
         except DiskFullError:
             raise
         except InspectorError as error:
@@ -225,33 +243,54 @@ class EvidenceLane:
             log.exception("evidence_broke", inspection_id=task.inspection_id)
             self._record_failure(task, f"{type(error).__name__}: {error}")
             return
-        self._store(task.inspection, evidence)
         log.info(
-            "evidence_made",
+            "evidence_repainted" if task.repaint else "evidence_made",
             inspection_id=task.inspection_id,
-            twin_method=evidence.twin_method,
-            twin_fallback=evidence.twin_fallback,
+            twin_method=method,
+            twin_fallback=fallback,
             seconds=round(time.monotonic() - started, 3),
             waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
         )
 
-    def _paint(self, task: EvidenceTask) -> Evidence:
+    def _paint(self, task: EvidenceTask) -> TwinWay:
+        """Make and store everything; returns how the twin was painted."""
+        inspection = task.inspection
+        pixels, painter = self._read_material(task)
+        opinion = self._read_opinion(inspection.inspection_id)
+        facts = self._describe(inspection, opinion)
+        evidence = explain_part(pixels, painter, facts, inspection.detections, self._fonts)
+        self._store(inspection, evidence, painted_opinion=opinion is not None)
+        return evidence.twin_method, evidence.twin_fallback
+
+    def _repaint(self, task: EvidenceTask) -> TwinWay:
+        """The visual with the opinion that came after it, under the same key; nothing else of the evidence changes."""
+        inspection = task.inspection
+        pixels, painter = self._read_material(task)
+        facts = self._describe(inspection, self._read_opinion(inspection.inspection_id))
+        mask = mask_detections(pixels, inspection.detections)
+        twin = painter.paint(pixels, mask) if painter is not None else None
+        visual = encode_visual(paint_visual(pixels, twin, facts, self._fonts), twin, facts)
+        self._write(inspection, VISUAL_SUFFIX, visual)
+        finish_repaint(self._db, inspection.inspection_id, self._clock())
+        return (twin.method, twin.fallback) if twin is not None else (None, None)
+
+    def _read_material(self, task: EvidenceTask) -> tuple[BgrImage, TwinPainter | None]:
+        """The frame, and what a twin is made from; the last attempt does without: half an explanation is better."""
         inspection = task.inspection
         if inspection.frame_key is None:
             raise StoreError("the frame was not kept")
         pixels = decode_image(self._frames.read(inspection.frame_key), bit_depth=self._bit_depth(inspection))
-        # The last attempt does without the twin: half an explanation is better than none.
         last = task.attempts >= MAX_ATTEMPTS - 1
-        painter = None if last or inspection.recipe is None else self._load_painter(inspection.recipe)
-        facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
-        facts = replace(facts, opinion=self._read_opinion(inspection.inspection_id))
-        return explain_part(pixels, painter, facts, inspection.detections, self._fonts)
+        return pixels, None if last or inspection.recipe is None else self._load_painter(inspection.recipe)
 
-    def _read_opinion(self, inspection_id: str) -> str | None:
-        """What the cloud has said by now; nothing waits for it."""
+    def _describe(self, inspection: StoredInspection, opinion: Opinion | None) -> VisualFacts:
+        facts = describe_inspection(inspection, self._config.site.timezone, self._config.evidence.max_regions)
+        return replace(facts, opinion=brief_opinion(opinion)) if opinion is not None else facts
+
+    def _read_opinion(self, inspection_id: str) -> Opinion | None:
+        """What the cloud has said by now; no picture waits for it."""
         with self._db.read() as session:
-            opinion = load_opinion(session, make_opinion_id(make_escalation_id(inspection_id)))
-        return brief_opinion(opinion) if opinion is not None else None
+            return load_opinion(session, name_opinion(inspection_id))
 
     def _bit_depth(self, inspection: StoredInspection) -> int:
         station = self._config.stations().get(inspection.station)
@@ -273,9 +312,9 @@ class EvidenceLane:
         self._painters.move_to_end(ref)
         return self._painters[ref]
 
-    def _store(self, inspection: StoredInspection, evidence: Evidence) -> None:
+    def _store(self, inspection: StoredInspection, evidence: Evidence, *, painted_opinion: bool) -> None:
         """Files first, then one transaction for their names and the message."""
-        visual_key = self._write(inspection, "-visual.jpg", evidence.visual)
+        visual_key = self._write(inspection, VISUAL_SUFFIX, evidence.visual)
         thumbnail_key = self._write(inspection, "-thumbnail.jpg", evidence.thumbnail)
         twin_key = self._write(inspection, "-twin.jpg", evidence.twin) if evidence.twin is not None else None
         now = self._clock()
@@ -299,6 +338,7 @@ class EvidenceLane:
             twin_method=evidence.twin_method,
             messages=(message,),
             now_us=now,
+            unpainted_opinion_id=None if painted_opinion else name_opinion(inspection.inspection_id),
         )
 
     def _write(self, inspection: StoredInspection, suffix: str, content: bytes) -> str:

@@ -91,10 +91,6 @@ def _repair(recipe: Recipe, pixels: BgrImage, mask: NDArray[np.bool_], method: s
 
 def _write(out: Path, pixels: BgrImage, mask: NDArray[np.bool_], twin: Twin, frame_sha256: str) -> None:
     marked = mark_generated(twin.pixels, mask) if twin.regions else pixels
-    if out.suffix.lower() == ".png":
-        encoded = bytes(cv2.imencode(".png", marked, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
-    else:
-        encoded = encode_jpeg(marked, JPEG_QUALITY)
     origin = PictureOrigin(
         title=f"Twin of {frame_sha256[:12]}",
         kind="twin",
@@ -106,4 +102,11 @@ def _write(out: Path, pixels: BgrImage, mask: NDArray[np.bool_], twin: Twin, fra
         generated_regions=tuple(region.box_xyxy_px for region in split_mask(mask)) if twin.regions else (),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(embed_packet(encoded, write_packet(origin)))
+    out.write_bytes(embed_packet(encode_picture(marked, out.suffix), write_packet(origin)))
+
+
+def encode_picture(pixels: BgrImage, suffix: str) -> bytes:
+    """The bytes of a picture by one of `OUT_SUFFIXES`."""
+    if suffix.lower() == ".png":
+        return bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
+    return encode_jpeg(pixels, JPEG_QUALITY)

@@ -39,7 +39,7 @@ class PictureOrigin:
 
     title: str
     kind: str
-    """`visual`, `twin` or `thumbnail`."""
+    """`visual`, `twin`, `thumbnail` or `exposure`."""
     created_utc_us: int
     software: str
     inspection_id: str | None = None

@@ -1,4 +1,4 @@
-"""What every provider has to do with a server that fails: one table of failures, used by the tests of each provider."""
+"""What every provider has to do with a server that fails: one table of failures, inherited by each provider's tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from inspector.cloud.provider import (
 from tests.cloud_fakes.server import FakeServer, Step
 from tests.cloud_questions import make_question
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 0.5
 SLACK_S = 4.0
 """For a busy machine. Without a deadline the slow replies here take 25 s and more."""
 
@@ -103,42 +103,45 @@ FAILURES = [
     _unfit("a reason too long", {**GOOD, "reason": "x" * 601}),
 ]
 
-every_failure = pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
-every_delay = pytest.mark.parametrize("fault", ["hang", "slow_body", "slow_headers"])
+_every_failure = pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
+_every_delay = pytest.mark.parametrize("fault", ["hang", "slow_body", "slow_headers"])
 
 
-def check_failure(server: FakeServer, provider: Provider, failure: Failure) -> None:
-    """The failure has its name, leaks nothing, is not retried, and the next question is answered."""
-    server.script.append(failure.step)
-    with pytest.raises(ProviderError) as caught:
-        provider.ask(make_question(1), PATIENT_S)
-    error = caught.value
-    assert type(error) is failure.error
-    assert (error.status, error.retry_after_s) == (failure.status, failure.retry_after_s)
-    assert failure.says in str(error)
-    assert provider.destination in str(error)
-    assert len(str(error)) < 400
-    assert error.__cause__ is None and (error.__suppress_context__ or error.__context__ is None)
-    assert len(server.received) == 1
-    assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
-    assert server.violations == []
+class ProviderContract:
+    """What the tests of each provider inherit; they have fixtures `server` and `provider`."""
 
+    @_every_failure
+    def test_failure_has_its_name(self, server: FakeServer, provider: Provider, failure: Failure) -> None:
+        """The failure has its name, leaks nothing, is not retried, and the next question is answered."""
+        server.script.append(failure.step)
+        with pytest.raises(ProviderError) as caught:
+            provider.ask(make_question(1), PATIENT_S)
+        error = caught.value
+        assert type(error) is failure.error
+        assert (error.status, error.retry_after_s) == (failure.status, failure.retry_after_s)
+        assert failure.says in str(error)
+        assert provider.destination in str(error)
+        assert len(str(error)) < 400
+        assert error.__cause__ is None and (error.__suppress_context__ or error.__context__ is None)
+        assert len(server.received) == 1
+        assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
+        assert server.violations == []
 
-def check_delay(server: FakeServer, provider: Provider, fault: Any) -> None:
-    """However the bytes are held back, the attempt ends in time."""
-    provider.ask(make_question(1), PATIENT_S)  # what is imported at the first question is not measured
-    server.script.append(Step(fault=fault, pause_s=0.05))
-    began = time.monotonic()
-    with pytest.raises(ProviderUnreachableError, match="in time"):
-        provider.ask(make_question(1, golden=0), TIMEOUT_S)
-    took = time.monotonic() - began
-    server.script.clear()  # a very busy machine may not even have sent it
-    assert TIMEOUT_S - 0.01 <= took < TIMEOUT_S + SLACK_S
-    assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
+    @_every_delay
+    def test_slow_server_is_left_in_time(self, server: FakeServer, provider: Provider, fault: Any) -> None:
+        """However the bytes are held back, the attempt ends in time."""
+        provider.ask(make_question(1), PATIENT_S)  # what is imported at the first question is not measured
+        server.script.append(Step(fault=fault, pause_s=0.05))
+        began = time.monotonic()
+        with pytest.raises(ProviderUnreachableError, match="in time"):
+            provider.ask(make_question(1, golden=0), TIMEOUT_S)
+        took = time.monotonic() - began
+        server.script.clear()  # a very busy machine may not even have sent it
+        assert TIMEOUT_S - 0.01 <= took < TIMEOUT_S + SLACK_S
+        assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
 
-
-def check_gone(server: FakeServer, provider: Provider) -> None:
-    """Nobody listens any more."""
-    server.__exit__()
-    with pytest.raises(ProviderUnreachableError):
-        provider.ask(make_question(1), PATIENT_S)
+    def test_gone_server_is_unreachable(self, server: FakeServer, provider: Provider) -> None:
+        """Nobody listens any more."""
+        server.__exit__()
+        with pytest.raises(ProviderUnreachableError):
+            provider.ask(make_question(1), PATIENT_S)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +25,7 @@ from inspector.store import escalations as queue
 from inspector.store.database import Database
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.inspections import commit_inspection
+from inspector.store.outbox import next_messages
 from inspector.store.stations import ensure_station
 from inspector.store.steady_clock import ClockReading
 from inspector.store.tables import OpinionRow
@@ -34,6 +37,7 @@ from tests.small_line import RECIPE, STATION, draw_part, folder_camera, small_pl
 from tests.store_samples import NOON_US, PROVENANCE, announce
 
 SPOT = (183, 108, 207, 132)
+DAY_S = 86_400
 HOOK_URL = "http://127.0.0.1:9"
 GOOD = Answer(verdict="good", defect_name=None, confidence=0.9, reason="Nothing to see.")
 DEFECT = Answer(verdict="defect", defect_name="dent", confidence=0.8, reason="A dark dent.")
@@ -76,7 +80,7 @@ class ScriptedProvider:
 def cloud_plant(station: dict[str, Any] | None = None, url: str = HOOK_URL, **provider: Any) -> PlantConfig:
     """The small line with one webhook that may be asked; `station` are settings of its cloud section."""
     hook = {"kind": "webhook", "name": "hook", "base_url": url, "secret_env": "HOOK_SECRET", **PRICES, **provider}
-    rules = {"send": "crops", "provider": "hook", "audit_share": 0.0, **(station or {})}
+    rules = {"send": "crops", "provider": "hook", "audit_share": 0.0, "recheck_share": 0.0, **(station or {})}
     return small_plant(
         folder_camera(Path("incoming")),
         station={"cloud": rules},
@@ -190,3 +194,14 @@ def blot(number: int, x: int, y: int, radius: int = 10) -> BgrImage:
     pixels = draw_part(number)
     cv2.circle(pixels, (x, y), radius, (20, 20, 25), -1, cv2.LINE_AA)
     return pixels
+
+
+def say_in_turn(*answers: Answer | ProviderError) -> Callable[[Question], Answer | ProviderError]:
+    """The answers one after the other, the last one for ever."""
+    numbers = count()
+    return lambda question: answers[min(next(numbers), len(answers) - 1)]
+
+
+def read_payloads(rig: CloudRig, kind: str) -> list[dict[str, Any]]:
+    found = [entry.message for entry in next_messages(rig.db, 0, 1000)]
+    return [json.loads(message.payload) for message in found if message.topic.endswith(f"/{kind}")]

@@ -1,11 +1,13 @@
-"""The cloud trial: a real webhook that fails in every way, kill -9 while sending, clocks that jump, a day offline.
+"""The cloud trial: providers that fail in every way, kill -9 while sending, clocks that jump, a day offline.
 
     python -m tests.cloud_trial [--parts 1000] [--kills 25] [--seed N] [--data FOLDER] [--work FOLDER]
 
-1. Faults: REVIEW parts of two stations are committed while the cloud process (run_escalation, in a process of its
-   own) asks a receiver on loopback about each. Time runs 300 times faster, so that pauses, budgets of hours
-   and the day offline pass. At the end everything drains, and tests/cloud/audit_trial.py counts.
-2. The verdict lane with the cloud off, and with a cloud that fails all the time, in turns: p99 of the latency.
+1. Faults: REVIEW parts of five stations are committed while the cloud process (run_escalation, in a process of its
+   own) asks fakes of every provider on loopback about each: a webhook, Gemini and Vertex AI by their SDK with context
+   caches that expire in mid-run, and the OpenAI protocol by its SDK. Time runs 300 times faster, so that pauses,
+   budgets of hours and the day offline pass. At the end everything drains, and tests/cloud/audit_trial.py counts.
+2. The verdict lane with the cloud off, and with a cloud that fails all the time, in short blocks in turns: the ratio of
+   the two p99 with its spread.
 3. With --data FOLDER: the policies compared on runs over real images (tests/cloud/policies.py).
 
 Ends with one line of counts. Exit status 0 means that every count is what it must be.
@@ -14,7 +16,6 @@ Ends with one line of counts. Exit status 0 means that every count is what it mu
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import random
@@ -24,13 +25,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from inspector.config import load_config
 from inspector.detector.recipe_store import RecipeStore
 from inspector.images import encode_jpeg
 from inspector.records import Detection, Inspection, Purpose, Thresholds, Verdict, VerdictKind
@@ -43,73 +43,24 @@ from inspector.store.stations import ensure_station
 from inspector.store.triggers import accept_trigger
 from pipelines.inspect_frame import BETWEEN_THRESHOLDS
 from tests.cloud.audit_trial import TrialAudit, audit_trial
+from tests.cloud.faulty_servers import FaultyServer
 from tests.cloud.lane_latency import compare_lanes
 from tests.cloud.policies import compare_on_data
-from tests.cloud.receiver import TrialReceiver
 from tests.cloud.trial_clock import TrialClock
-from tests.cloud_fakes.webhook import SECRET
+from tests.cloud.trial_plant import ALIKE, LIMITS, SECRETS, SHARES, open_servers, write_config
 from tests.cloud_rig import blot
 from tests.small_line import RECIPE, teach
 from tests.store_samples import PROVENANCE
 
-DIFFERENT, ALIKE = "plant/line1/different", "plant/line1/alike"
-ALIKE_SHARE = 0.15
-DRAIN_S = 600.0
+DRAIN_S = 3600.0
 DAY_S = 86_400.0
-TIMEOUT_S = 1.5
 KILL_WAIT_S = 60.0
 START_S = 120.0
-LIMITS: dict[str, dict[str, float]] = {
-    DIFFERENT: {
-        "requests_per_hour": 120,
-        "requests_per_day": 2500,
-        "bytes_per_day": 50_000_000,
-        "money_per_month": 50,
-    },
-    ALIKE: {"requests_per_hour": 8, "requests_per_day": 150, "bytes_per_day": 2_000_000, "money_per_month": 1},
-}
-"""Tight enough to stop both stations again and again."""
 
 
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def write_config(work: Path, port: int) -> Path:
-    """Two stations: parts that all look different, and parts that repeat."""
-    camera = {"id": "top", "kind": "folder", "path": "incoming"}
-
-    def station(name: str, **changes: Any) -> dict[str, Any]:
-        rules = {
-            "send": "crops",
-            "provider": "hook",
-            "authority": "decide_review",
-            "audit_share": 0.0,
-            "give_up_h": 720.0,
-            "budget": LIMITS[name],
-            **changes,
-        }
-        return {"id": name.rsplit("/", 1)[1], "recipe": RECIPE, "cameras": [camera], "cloud": rules}
-
-    hook = {
-        "kind": "webhook",
-        "name": "hook",
-        "base_url": f"http://127.0.0.1:{port}/opinion",
-        "secret_env": "TRIAL_SECRET",
-        "timeout_s": TIMEOUT_S,
-        "price_request": 0.002,
-    }
-    plant = {
-        "site": {"id": "plant"},
-        "lines": [{"id": "line1", "stations": [station(DIFFERENT, reuse_days=0.0), station(ALIKE)]}],
-        "http": {"port": None},
-        "cloud": {"allowed_hosts": ["127.0.0.1"], "providers": [hook]},
-    }
-    path = work / "plant.yaml"
-    path.write_text(json.dumps(plant))
-    load_config(path)
-    return path
 
 
 @dataclass
@@ -129,7 +80,7 @@ class CloudProcess:
         with (self.work / "cloud.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.cloud.process", self.config, self.data_dir, self.clock.path, "0"],
-                env={**os.environ, "TRIAL_SECRET": SECRET},
+                env={**os.environ, **SECRETS},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -176,21 +127,21 @@ class PartFeeder:
     data_dir: Path
     clock: TrialClock
     random: random.Random
-    committed: dict[str, int] = field(default_factory=lambda: {DIFFERENT: 0, ALIKE: 0})
+    committed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
 
     def __post_init__(self) -> None:
         self._recipe = RecipeStore(self.data_dir).resolve(RECIPE)
-        for station in (DIFFERENT, ALIKE):
+        for station in SHARES:
             ensure_station(self.db, station, recipe_name=RECIPE, recipe_version=None, now_us=self.clock().wall_us)
 
     def commit_part(self) -> None:
-        """A REVIEW part: somewhere on the plate, or at one of three places that repeat."""
-        station = ALIKE if self.random.random() < ALIKE_SHARE else DIFFERENT
-        number = self.committed[station]
+        """A REVIEW part: somewhere on the plate, or at one of three places that repeat. No two pictures are equal."""
+        (station,) = self.random.choices(list(SHARES), list(SHARES.values()))
+        number = sum(self.committed.values())
         place = self.random.choice([(100, 120), (160, 70), (220, 120)])
         x, y = place if station == ALIKE else (self.random.randint(80, 240), self.random.randint(65, 175))
         self._commit(station, encode_jpeg(blot(number, x, y, 10), 95), (x - 12, y - 12, x + 12, y + 12))
-        self.committed[station] = number + 1
+        self.committed[station] += 1
 
     def _commit(self, station: str, content: bytes, box: tuple[int, int, int, int]) -> None:
         now_us = self.clock().wall_us
@@ -214,35 +165,37 @@ def run_faults(work: Path, parts: int, kills: int, seed: int) -> TrialAudit:
     teach(data_dir, work / "good")
     clock = TrialClock.create(work / "clock.json")
     db = Database.open(data_dir)
-    with TrialReceiver(random.Random(seed + 1)) as receiver:
-        cloud = CloudProcess(work, write_config(work, receiver.port), data_dir, clock)
+    with open_servers(work, random.Random(seed + 1)) as servers:
+        cloud = CloudProcess(work, write_config(work, servers), data_dir, clock)
         feeder = PartFeeder(db, data_dir, clock, chance)
         try:
             cloud.start()
             _wait_for_cursors(db)
             began = time.monotonic()
-            _disturb(feeder, cloud, receiver, clock, parts, kills, chance)
+            _disturb(feeder, cloud, list(servers.values()), clock, parts, kills, chance)
             _drain(db, cloud, began)
             status = cloud.stop()
         finally:
             if cloud.process is not None and cloud.process.poll() is None:
                 cloud.process.kill()
             db.close()
-        audit = audit_trial(data_dir, work / "cloud.log", receiver, LIMITS, cloud.kills)
+        audit = audit_trial(data_dir, work / "cloud.log", list(servers.values()), LIMITS, cloud.kills)
         audit.require("exit status of the stopped process", status, 0)
         audit.require("kills", cloud.kills, kills)
         audit.counts = {"parts": sum(feeder.committed.values()), **audit.counts, "kills": cloud.kills}
         audit.counts["kills while sending"] = cloud.interrupting
         audit.require("kills that found a question on its way", cloud.interrupting > 0, True)
         audit.counts["seconds"] = round(time.monotonic() - began)
-        audit.counts["faults"] = dict(sorted(receiver.injected.items()))
+        injected = sum((server.injected for server in servers.values()), Counter[str]())
+        audit.counts["faults"] = dict(sorted(injected.items()))
+        audit.require("context caches that expired in mid-run", injected["cache_gone"] > 0, True)
     return audit
 
 
 def _disturb(
     feeder: PartFeeder,
     cloud: CloudProcess,
-    receiver: TrialReceiver,
+    servers: list[FaultyServer],
     clock: TrialClock,
     parts: int,
     kills: int,
@@ -259,14 +212,17 @@ def _disturb(
         if number in jumps:
             clock.jump_wall(chance.choice([DAY_S, -DAY_S, 3 * DAY_S, -3600.0]))
         if number == offline_from:
-            receiver.unplug()
+            for server in servers:
+                server.unplug()
             clock.pass_time(DAY_S / 2)
         if number == offline_until:
             clock.pass_time(DAY_S / 2)
-            receiver.plug()
+            for server in servers:
+                server.plug()
         if number in storms:
-            receiver.storm = True
-            threading.Timer(2.0, setattr, (receiver, "storm", False)).start()
+            for server in servers:
+                server.storm = True
+                threading.Timer(2.0, setattr, (server, "storm", False)).start()
         cloud.keep_running()
         if number % 200 == 0:
             say(f"{number:5d} parts, questions: {count_states(feeder.db)}")
@@ -315,7 +271,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--data", type=Path, default=None, help="folder of data sets to compare the policies on")
-    parser.add_argument("--lane-seconds", type=float, default=45.0, help="each of the four runs of the verdict lane")
+    parser.add_argument("--policy-runs", type=int, default=5, help="runs with seeds of their own for each comparison")
+    parser.add_argument("--lane-pairs", type=int, default=10, help="blocks of the verdict lane, off and failing")
     parser.add_argument("--work", type=Path, default=None, help="folder to keep; default: a temporary one")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -325,10 +282,10 @@ def main() -> int:
     say(f"cloud trial: {options.parts} parts, {options.kills} kills, seed {seed}, folder {work}")
     try:
         audit = run_faults(work, options.parts, options.kills, seed)
-        if options.lane_seconds > 0:
-            compare_lanes(work / "lane", options.lane_seconds, audit, say)
+        if options.lane_pairs > 0:
+            compare_lanes(work / "lane", options.lane_pairs, audit, say)
         if options.data is not None:
-            compare_on_data(options.data, work / "policies", audit, say)
+            compare_on_data(options.data, work / "policies", options.policy_runs, audit, say)
     except RuntimeError as error:
         say(f"the trial could not be carried out: {error}")
         return 2

@@ -23,3 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.append(str(shelf))
     os.environ["PYTHONPATH"] = str(shelf)
     config.add_cleanup(lambda: shutil.rmtree(shelf))
+
+
+@pytest.fixture(scope="session")
+def taught_plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small released recipe in `data` and its images in `good`, taught once: copy `data`."""
+    from tests.small_line import teach
+
+    root = tmp_path_factory.mktemp("taught-plate")
+    teach(root / "data", root / "good")
+    return root

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from inspector.cloud.looks import take_look
 from inspector.cloud.simulation import Policy, Prices, RecordedPart, compare_policies, simulate_policy
-from inspector.cloud_settings import WebhookProvider
+from inspector.cloud_settings import StationCloudConfig, WebhookProvider
 from inspector.config import PlantConfig
 from inspector.errors import ChainBrokenError, InputError, StoreError
 from inspector.images import decode_image
@@ -28,16 +28,16 @@ from pipelines.command_line import app
 from pipelines.report import write_report
 from pipelines.review import review_inspection
 from tests.cloud_rig import DEFECT, GOOD, PRICES, blot, cloud_plant, open_rig
-from tests.small_line import STATION, draw_part, teach
+from tests.small_line import STATION, draw_part
 
 THERE = (90, 110, 110, 130)
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def asked(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory after a small shift: eight parts, three questions asked, one answer reused."""
     root = tmp_path_factory.mktemp("asked")
-    teach(root / "data", root / "good")
+    shutil.copytree(taught_plate / "data", root / "data")
     numbers = iter(range(100))
     with open_rig(root / "data", say=lambda question: GOOD if next(numbers) == 0 else DEFECT) as rig:
         for number in range(4):
@@ -159,7 +159,7 @@ def test_opinions_stand_in_the_shift_report(data_dir: Path, tmp_path: Path) -> N
 
 def test_simulate_replays_a_recording(data_dir: Path, tmp_path: Path) -> None:
     """From recorded inspections to the table of policies: what reviews know is the truth, duplicates are seen."""
-    config = write_config(tmp_path, cloud_plant())
+    config = write_config(tmp_path, cloud_plant({"recheck_share": 0.0}))
     value = call("simulate", str(config), "--inspections", str(data_dir / "inspector.db"))
     assert (value["inspections"], value["truth_known"], value["defective"]) == (8, 2, 1)
     oracle = {item["policy"]: item for item in value["clouds"][0]["policies"]}
@@ -192,7 +192,11 @@ def part(key: str, verdict: VerdictKind, defective: bool, number: int = 1) -> Re
 
 
 REVIEW, OK, NG = VerdictKind.REVIEW, VerdictKind.OK, VerdictKind.NG
-ALL, ALONE, BOTH = Policy("all", everything=True), Policy("review"), Policy("both", reuse=True, cache=True)
+ALL, ALONE, BOTH = (
+    Policy("all", everything=True),
+    Policy("review"),
+    Policy("both", reuse=True, cache=True, recheck_share=0.0),
+)
 
 
 def test_what_a_policy_misses() -> None:
@@ -219,13 +223,23 @@ def test_a_reused_wrong_answer_is_counted() -> None:
     parts = [part(str(number), REVIEW, True, number) for number in range(3)]
     assert simulate_policy(parts, BOTH, PRICE, right_share=0.0).missed == ("0", "1", "2")
     mixed = [part("good", REVIEW, False), replace(part("bad", REVIEW, True), looks=part("x", REVIEW, True).looks)]
-    first = replace(BOTH, reuse_good_after=1)
+    first = replace(BOTH, reuse_good_lead=1)
     assert simulate_policy(mixed, first, PRICE).missed == ("bad",) and simulate_policy(mixed, ALONE, PRICE).missed == ()
     assert simulate_policy(mixed, BOTH, PRICE).missed == ()
-    assert simulate_policy([replace(mixed[0], key="other"), *mixed], BOTH, PRICE).missed == ("bad",)
+    thrice = [replace(mixed[0], key=str(number)) for number in range(3)]
+    assert simulate_policy([*thrice, mixed[1]], BOTH, PRICE).missed == ("bad",)
+
+
+def test_good_parts_that_a_reused_answer_stops_are_counted() -> None:
+    """One wrong `defect` stops every near-duplicate until one of them is asked again; an NG the edge stops itself."""
+    parts = [part(str(number), REVIEW, False, number) for number in range(4)]
+    wrong = simulate_policy([*parts, part("n", NG, False)], BOTH, PRICE, right_share=0.0)
+    assert wrong.calls == 1 and wrong.overkill == ("0", "1", "2", "3") and wrong.missed == ()
+    assert simulate_policy(parts, replace(BOTH, recheck_share=1.0), PRICE).reused == 0
+    assert simulate_policy([*parts, part("o", OK, False)], ALL, PRICE, right_share=0.0).overkill[-1] == "o"
 
 
 def test_every_comparison_has_the_four_policies() -> None:
     """Everything, REVIEW, with audit, and with everything that saves."""
-    names = [policy.name for policy in compare_policies(0.01, 2)]
+    names = [policy.name for policy in compare_policies(StationCloudConfig(reuse_good_lead=7))]
     assert {"everything", "REVIEW", "REVIEW + audit", "REVIEW + audit + reuse + cache"} <= set(names)

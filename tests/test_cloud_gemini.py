@@ -6,25 +6,18 @@ _MODEL set, the tests of `endpoint` run there, too, and cost money.
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import google.oauth2.credentials
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from inspector.cloud.gemini import (
-    CLOSING_S,
     GeminiProvider,
     GeminiSettings,
     VertexProvider,
@@ -38,89 +31,36 @@ from inspector.cloud.provider import (
     QuestionImage,
 )
 from inspector.errors import ConfigError, MissingExtraError
-from tests.cloud_contract import (
-    PATIENT_S,
-    Failure,
-    check_delay,
-    check_failure,
-    check_gone,
-    every_delay,
-    every_failure,
-)
+from tests.cloud_contract import PATIENT_S, ProviderContract
 from tests.cloud_fakes.gemini import API_KEY, LOCATION, MODEL, PROJECT, FakeGemini, FakeVertex
 from tests.cloud_fakes.server import Asked, Step
+from tests.cloud_fakes.service_account import ACCOUNT, ServiceAccount, make_service_account
 from tests.cloud_questions import make_question
+from tests.gemini_endpoints import GENERATE, Endpoint, fake_gemini, fake_of, fake_vertex, open_fake
 
 REAL_S = 120.0
-ACCOUNT = "inspector@plant-project.iam.gserviceaccount.com"
-GENERATE, CACHES = ":generateContent", "cachedContents"
-
-
-@dataclass(frozen=True)
-class ServiceAccount:
-    """A key file as Google's console gives it, and the certificate that belongs to it."""
-
-    file: Path
-    certificate: bytes
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> ServiceAccount:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ACCOUNT)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path_factory.mktemp("account") / "key.json"
-    # The address for tokens leads nowhere: it must not be asked.
-    content = {
-        "type": "service_account", "project_id": PROJECT, "private_key_id": "k1", "private_key": pem.decode(),
-        "client_email": ACCOUNT, "client_id": "1", "token_uri": "http://127.0.0.1:9/token",
-    }  # fmt: skip
-    file.write_text(json.dumps(content), encoding="utf-8")
-    return ServiceAccount(file, certificate.public_bytes(serialization.Encoding.PEM))
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Somewhere to ask. `make` takes changes of the settings."""
-
-    make: Callable[..., GeminiProvider | VertexProvider]
-    server: FakeGemini | None = None
-
-
-def fake_gemini(server: FakeGemini) -> Endpoint:
-    settings = GeminiSettings(model=MODEL, api_key=API_KEY, base_url=server.url)
-    return Endpoint(lambda **changes: GeminiProvider(replace(settings, **changes)), server)
-
-
-def fake_vertex(server: FakeVertex, account: ServiceAccount) -> Endpoint:
-    settings = VertexSettings(
-        model=MODEL, project=PROJECT, location=LOCATION, credentials_file=account.file, base_url=server.url
-    )
-    return Endpoint(lambda **changes: VertexProvider(replace(settings, **changes)), server)
+    return make_service_account(tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture(params=["gemini", "vertex"])
 def endpoint(request: pytest.FixtureRequest, account: ServiceAccount) -> Iterator[Endpoint]:
     """The fakes of both APIs."""
-    if request.param == "gemini":
-        with FakeGemini() as server:
-            yield fake_gemini(server)
-            assert server.violations == []
-    else:
-        with FakeVertex(account.certificate, ACCOUNT) as vertex:
-            yield fake_vertex(vertex, account)
-            assert vertex.violations == []
+    with open_fake(request.param, account) as opened:
+        yield opened
+
+
+@pytest.fixture
+def server(endpoint: Endpoint) -> FakeGemini:
+    return fake_of(endpoint)
+
+
+@pytest.fixture
+def provider(endpoint: Endpoint) -> GeminiProvider | VertexProvider:
+    return endpoint.make()
 
 
 @pytest.fixture(params=["gemini", "vertex", "real gemini", "real vertex"])
@@ -144,19 +84,9 @@ def anywhere(request: pytest.FixtureRequest, account: ServiceAccount) -> Iterato
             credentials_file=Path(environment["VERTEX_CREDENTIALS"]),
         )
         yield Endpoint(lambda **changes: VertexProvider(replace(there, **changes)))
-    elif request.param == "gemini":
-        with FakeGemini() as server:
-            yield fake_gemini(server)
-            assert server.violations == []
     else:
-        with FakeVertex(account.certificate, ACCOUNT) as vertex:
-            yield fake_vertex(vertex, account)
-            assert vertex.violations == []
-
-
-def fake_of(endpoint: Endpoint) -> FakeGemini:
-    assert endpoint.server is not None
-    return endpoint.server
+        with open_fake(request.param, account) as opened:
+            yield opened
 
 
 # --- fakes or the real APIs -------------------------------------------------------------------------
@@ -266,176 +196,11 @@ def test_nothing_from_the_environment_leaves(endpoint: Endpoint, monkeypatch: py
     assert len(headers & {"x-goog-api-key", "authorization"}) == 1
 
 
-# --- the cache --------------------------------------------------------------------------------------
-
-
-def test_single_question_makes_no_cache(endpoint: Endpoint) -> None:
-    """Storage is billed by time: a recipe that asks once a day keeps nothing there."""
-    endpoint.make().ask(make_question(), PATIENT_S)
-    assert [request.path.rpartition("/")[2] for request in fake_of(endpoint).received] == [f"{MODEL}{GENERATE}"]
-
-
-def test_cost_of_making_a_cache_is_counted(endpoint: Endpoint) -> None:
-    """Its tokens are billed once as input; the reply of the question that made it says so."""
-    provider = endpoint.make()
-    full, made, used = (provider.ask(make_question(number), PATIENT_S) for number in range(3))
-    assert made.cached_tokens == used.cached_tokens and used.cached_tokens is not None
-    assert made.input_tokens is not None and used.input_tokens is not None
-    assert made.input_tokens - used.input_tokens == used.cached_tokens
-    assert used.input_tokens == full.input_tokens
-
-
-def test_cache_that_is_gone(endpoint: Endpoint) -> None:
-    """The question is asked in full at once, and a later one makes a new cache."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    for number in range(2):
-        provider.ask(make_question(number), PATIENT_S)
-    server.forget_caches()
-    assert provider.ask(make_question(2), PATIENT_S).cached_tokens is None
-    assert provider.ask(make_question(3), PATIENT_S).cached_tokens == 1360
-    assert ["cachedContent" in request.json() for request in server.generated()] == [False, True, True, False, True]
-
-
-def test_cache_is_renewed_while_it_is_used(endpoint: Endpoint) -> None:
-    """In the second half of its life; its images travel once."""
-    server = fake_of(endpoint)
-    provider = endpoint.make(cache_lifetime_s=62)
-    clock = FakeClock()
-    provider._cache._clock = clock
-    for _ in range(6):
-        provider.ask(make_question(), PATIENT_S)
-        clock.now += 31.0
-    methods = [request.method for request in server.received if CACHES in request.path]
-    assert methods == ["POST", "PATCH", "PATCH", "PATCH", "PATCH"]
-
-
-def test_cache_that_was_not_used_is_made_anew_only_on_demand(endpoint: Endpoint) -> None:
-    """A pause longer than its life: the next question goes in full, the one after makes a cache again."""
-    server = fake_of(endpoint)
-    provider = endpoint.make(cache_lifetime_s=60)
-    clock = FakeClock()
-    provider._cache._clock = clock
-    for pause_s in (1.0, 1.0, 100.0, 1.0, 1.0):
-        provider.ask(make_question(), PATIENT_S)
-        clock.now += pause_s
-    assert ["cachedContent" in request.json() for request in server.generated()] == [False, True, True, False, True]
-
-
-def test_failed_renewal_costs_nothing(endpoint: Endpoint) -> None:
-    """Refused: asked in full. Unreachable: the cache is used while it lives."""
-    server = fake_of(endpoint)
-    provider = endpoint.make(cache_lifetime_s=80)
-    clock = FakeClock()
-    provider._cache._clock = clock
-    for _ in range(2):
-        provider.ask(make_question(), PATIENT_S)
-    clock.now += 45.0
-    server.script.append(Step(on=CACHES, fault="reset_at_once"))
-    assert provider.ask(make_question(), PATIENT_S).cached_tokens == 1360
-    server.script.append(Step(on=CACHES, status=403))
-    assert provider.ask(make_question(), PATIENT_S).cached_tokens is None
-
-
-def test_too_small_to_cache(endpoint: Endpoint) -> None:
-    """The provider's minimum is its own business: questions go in full, and it is not asked every time."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    server.min_cached_tokens = 32_768
-    for number in range(4):
-        assert provider.ask(make_question(number), PATIENT_S).cached_tokens is None
-    assert len([request for request in server.received if CACHES in request.path]) == 1
-    assert len(server.generated()) == 4
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        Step(on=CACHES, status=429),
-        Step(on=CACHES, status=500),
-        Step(on=CACHES, fault="reset"),
-        Step(on=CACHES, body=b"<html>"),
-        Step(on=CACHES, body=b"[1, 2]"),
-        Step(on=CACHES, body=b'{"name": 7}'),
-        Step(on=CACHES, body=b"{}"),
-        Step(on=CACHES, body=b"[" * 100_000),
-    ],
-    ids=lambda step: f"{step.status or step.fault} {(step.body or b'')[:14].decode()}",
-)
-def test_failed_cache_costs_no_answer(endpoint: Endpoint, step: Step) -> None:
-    """Whatever goes wrong with it."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    provider.ask(make_question(1), PATIENT_S)
-    server.script.append(step)
-    assert provider.ask(make_question(2), PATIENT_S).answer.verdict == "good"
-
-
-def test_slow_cache_leaves_time_for_the_question(endpoint: Endpoint) -> None:
-    """A third of the time at most."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    provider.ask(make_question(1), PATIENT_S)
-    server.script.append(Step(on=CACHES, fault="hang"))
-    began = time.monotonic()
-    assert provider.ask(make_question(2), 6.0).answer.verdict == "good"
-    assert 1.99 <= time.monotonic() - began < 6.0
-
-
-def test_recipes_have_caches_of_their_own(endpoint: Endpoint) -> None:
-    """By the key of the question and its resolution; closing deletes them all."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    other = replace(make_question(golden=4), context_key="another")
-    finer = make_question(resolution="high")
-    for question in (make_question(1), other, finer, make_question(2), other, finer):
-        provider.ask(question, PATIENT_S)
-    assert sorted(cache.tokens for cache in server.caches.values()) == [1360, 2480, 2480]
-    provider.close()
-    assert server.caches == {}
-
-
-def test_closing_does_not_wait_for_the_provider(endpoint: Endpoint) -> None:
-    """It gives up at the first failure; what cannot be deleted expires."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    for key in ("one", "two", "one", "two"):
-        provider.ask(replace(make_question(), context_key=key), PATIENT_S)
-    server.script.append(Step(on=CACHES, fault="reset_at_once"))
-    began = time.monotonic()
-    provider.close()
-    assert time.monotonic() - began < CLOSING_S
-    assert [request.method for request in server.received].count("DELETE") == 1
-
-
-def test_question_without_golden_images(endpoint: Endpoint) -> None:
-    """Nothing to keep but words: far below any minimum, so no cache is tried."""
-    server, provider = fake_of(endpoint), endpoint.make()
-    for number in range(3):
-        provider.ask(make_question(number, golden=0), PATIENT_S)
-    assert all(GENERATE in request.path for request in server.received)
-
-
-@dataclass
-class FakeClock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 # --- failures ---------------------------------------------------------------------------------------
 
 
-@every_failure
-def test_failure_has_its_name(endpoint: Endpoint, failure: Failure) -> None:
-    """One attempt, one named error, and the next question is answered."""
-    check_failure(fake_of(endpoint), endpoint.make(), failure)
-
-
-@every_delay
-def test_slow_server_is_left_in_time(endpoint: Endpoint, fault: str) -> None:
-    """The deadline is for everything together."""
-    check_delay(fake_of(endpoint), endpoint.make(), fault)
-
-
-def test_gone_server_is_unreachable(endpoint: Endpoint) -> None:
-    """Nobody listens."""
-    check_gone(fake_of(endpoint), endpoint.make())
+class TestContract(ProviderContract):
+    """Every failure of the common table."""
 
 
 def test_retry_info_is_read(endpoint: Endpoint) -> None:

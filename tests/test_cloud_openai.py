@@ -18,15 +18,7 @@ import pytest
 from inspector.cloud.openai_compatible import OPENAI_URL, OpenAiCompatibleProvider, OpenAiCompatibleSettings
 from inspector.cloud.provider import AnswerInvalidError, ProviderRefusedError
 from inspector.errors import ConfigError, MissingExtraError
-from tests.cloud_contract import (
-    PATIENT_S,
-    Failure,
-    check_delay,
-    check_failure,
-    check_gone,
-    every_delay,
-    every_failure,
-)
+from tests.cloud_contract import PATIENT_S, ProviderContract
 from tests.cloud_fakes.openai_api import API_KEY, MODEL, FakeOpenAi
 from tests.cloud_fakes.server import Asked, Step
 from tests.cloud_questions import make_question
@@ -191,21 +183,8 @@ def test_certificate_is_verified(tmp_path: Any) -> None:
 # --- failures ---------------------------------------------------------------------------------------
 
 
-@every_failure
-def test_failure_has_its_name(server: FakeOpenAi, provider: OpenAiCompatibleProvider, failure: Failure) -> None:
-    """One attempt, one named error, and the next question is answered."""
-    check_failure(server, provider, failure)
-
-
-@every_delay
-def test_slow_server_is_left_in_time(server: FakeOpenAi, provider: OpenAiCompatibleProvider, fault: str) -> None:
-    """The deadline is for everything together."""
-    check_delay(server, provider, fault)
-
-
-def test_gone_server_is_unreachable(server: FakeOpenAi, provider: OpenAiCompatibleProvider) -> None:
-    """Nobody listens."""
-    check_gone(server, provider)
+class TestContract(ProviderContract):
+    """Every failure of the common table."""
 
 
 @pytest.mark.parametrize(

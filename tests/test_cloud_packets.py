@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.fit import fit_recipe
-from tests.small_line import RECIPE, jpeg_part, teach
+from tests.small_line import RECIPE, jpeg_part
 
 PARTS = 4
+CASES = ("none", "confidential", "crops")
 
 
 def has_namespaces() -> bool:
@@ -34,17 +35,31 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
+def found(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """{case: what was counted}: three services at the same time, each in a network namespace of its own."""
+    root = tmp_path_factory.mktemp("packets")
     (root / "pictures").mkdir()
     for number in range(PARTS):
         (root / "pictures" / f"{number}.jpg").write_bytes(jpeg_part(number, defect=number % 2 == 0))
-    return root
+    running = {
+        case: start_service(taught_plate, root / case, root / "pictures", case)
+        for case in ("none", "confidential", "crops")
+    }
+    counts: dict[str, dict[str, Any]] = {}
+    for case, process in running.items():
+        output, errors = process.communicate(timeout=290)
+        assert process.returncode == 0, errors[-3000:]
+        counts[case] = json.loads(output.splitlines()[-1])
+        assert counts[case]["inspection"] == PARTS and counts[case]["evidence"] >= PARTS // 2, counts[case]
+    return counts
 
 
-def run_service(taught: Path, work: Path, send: str) -> dict[str, Any]:
+def start_service(taught: Path, work: Path, pictures: Path, case: str) -> subprocess.Popen[str]:
     """The service with a provider beyond the cable, and whatever it may ask about."""
+    shutil.copytree(taught / "data", work / "data")
+    if case == "confidential":
+        fit_recipe(RECIPE, taught / "good", work / "data", confidential=True)
+    send = "frames" if case == "confidential" else case
     rules = {"send": send, "provider": "far", "audit_share": 1.0, "areas": [{"box_xyxy_px": [60, 50, 260, 190]}]}
     far = {"kind": "webhook", "name": "far", "base_url": "https://10.77.0.9/ask", "secret_env": "TRIAL_SECRET"}
     camera = {"id": "top", "kind": "folder", "path": "incoming", "settle_s": 0.05, "poll_s": 0.05, "after": "move"}
@@ -57,37 +72,29 @@ def run_service(taught: Path, work: Path, send: str) -> dict[str, Any]:
     }
     config = work / "plant.yaml"
     config.write_text(json.dumps(plant))
-    places = [str(config), str(work / "data"), str(taught / "pictures")]
-    done = subprocess.run(
+    places = [str(config), str(work / "data"), str(pictures)]
+    return subprocess.Popen(
         ["unshare", "--net", sys.executable, "-m", "tests.cloud.packets", *places, str(PARTS)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=290,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert found["inspection"] == PARTS and found["evidence"] >= PARTS // 2, found
-    return found
 
 
-def test_with_send_none_nothing_leaves(taught: Path, tmp_path: Path) -> None:
+def test_with_send_none_nothing_leaves(found: dict[str, dict[str, Any]]) -> None:
     """Parts are inspected, evidence is made, and the cable stays silent: not one frame."""
-    shutil.copytree(taught / "data", tmp_path / "data")
-    found = run_service(taught, tmp_path, "none")
-    assert (found["frames"], found["bytes"], found["escalation"]) == (0, 0, 0)
+    none = found["none"]
+    assert (none["frames"], none["bytes"], none["escalation"]) == (0, 0, 0)
 
 
-def test_of_a_confidential_recipe_nothing_leaves(taught: Path, tmp_path: Path) -> None:
-    """The station may send whole frames of everything, and yet nothing is queued and nothing leaves."""
-    shutil.copytree(taught / "data", tmp_path / "data")
-    fit_recipe(RECIPE, taught / "good", tmp_path / "data", confidential=True)
-    found = run_service(taught, tmp_path, "frames")
-    assert (found["frames"], found["bytes"], found["escalation"], found["cloud_audit"]) == (0, 0, 0, 0)
+def test_of_a_confidential_recipe_nothing_leaves(found: dict[str, dict[str, Any]]) -> None:
+    """The station may send whole frames of everything, every part was looked at, and yet nothing leaves."""
+    secret = found["confidential"]
+    assert secret["looked_at"] == PARTS
+    assert (secret["frames"], secret["bytes"], secret["escalation"], secret["cloud_audit"]) == (0, 0, 0, 0)
 
 
-def test_otherwise_frames_are_seen(taught: Path, tmp_path: Path) -> None:
+def test_otherwise_frames_are_seen(found: dict[str, dict[str, Any]]) -> None:
     """The same with an ordinary recipe: frames are counted, so a silent cable means something."""
-    shutil.copytree(taught / "data", tmp_path / "data")
-    found = run_service(taught, tmp_path, "crops")
-    assert found["frames"] > 0 and found["escalation"] > 0 and found["cloud_audit"] > 0
+    crops = found["crops"]
+    assert crops["frames"] > 0 and crops["escalation"] > 0 and crops["cloud_audit"] > 0

@@ -13,7 +13,15 @@ import pytest
 
 from inspector.cloud.budget import MICRO, bound_charge, cost_of_reply, refuse_charge
 from inspector.cloud.looks import Look, are_alike, are_covered, pack_looks, take_look, unpack_looks
-from inspector.cloud.policy import Case, EscalationReason, can_decide, find_reason, is_drawn, judge_case
+from inspector.cloud.policy import (
+    Case,
+    EscalationReason,
+    can_decide,
+    find_agreed,
+    find_reason,
+    is_drawn,
+    judge_case,
+)
 from inspector.cloud.provider import (
     Answer,
     AnswerInvalidError,
@@ -182,6 +190,47 @@ def test_looks_survive_the_database() -> None:
         assert before.box_xyxy_px == after.box_xyxy_px and np.array_equal(before.cells, after.cells)
     with pytest.raises(ValueError, match="no looks"):
         unpack_looks(b"abc")
+
+
+# --- what answers agree on --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "agreed"),
+    [
+        ("", None),
+        ("gg", None),
+        ("ggg", "good"),
+        ("d", "defect"),
+        ("u", "unsure"),
+        ("gd", None),
+        ("gdd", "defect"),
+        ("dgggg", "good"),
+        ("ggggggggd", None),
+        ("ggggggggdg", "good"),
+        ("ggggggggddd", None),
+        ("ggggggggdddd", "defect"),
+        ("dg", None),
+        ("ud", None),
+    ],
+)
+def test_what_answers_agree_on(said: str, agreed: str | None) -> None:
+    """`good` three votes ahead, all else one; a contradiction reopens a case however often it was confirmed."""
+    verdicts = [{"g": "good", "d": "defect", "u": "unsure"}[letter] for letter in said]
+    assert find_agreed(verdicts, good_lead=3, defect_lead=1) == agreed
+
+
+def test_a_defect_is_agreed_on_as_good_once_in_820() -> None:
+    """The docs' figure: answers that are right nine times of ten, asked for until they agree, by the default leads."""
+    random, wrong, rules = Random(5), 0, StationCloudConfig()
+    for _ in range(40_000):
+        said: list[str] = []
+        while (
+            agreed := find_agreed(said, good_lead=rules.reuse_good_lead, defect_lead=rules.reuse_defect_lead)
+        ) is None:
+            said.append("defect" if random.random() < 0.9 else "good")
+        wrong += agreed == "good"
+    assert abs(wrong - 40_000 / 820) < 5 * (40_000 / 820) ** 0.5
 
 
 # --- budget -----------------------------------------------------------------------------------------

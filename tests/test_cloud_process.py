@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from inspector.store.tables import InspectionRow
 from tests.cloud_fakes.openai_api import API_KEY, MODEL, FakeOpenAi
 from tests.cloud_fakes.server import Step
 from tests.cloud_rig import GOOD, CloudRig
-from tests.small_line import RECIPE, folder_camera, teach
+from tests.small_line import RECIPE, folder_camera
 
 KEY_ENV = "TEST_MODELS_KEY"
 DONE_S = 60.0
@@ -42,7 +43,13 @@ def write_plant(folder: Path, server: FakeOpenAi) -> Path:
         "id": "st1",
         "recipe": RECIPE,
         "cameras": [folder_camera(folder / "incoming")],
-        "cloud": {"send": "crops", "provider": "models", "audit_share": 0.0},
+        "cloud": {
+            "send": "crops",
+            "provider": "models",
+            "audit_share": 0.0,
+            "recheck_share": 0.0,
+            "reuse_good_lead": 2,
+        },
     }
     plant = {
         "site": {"id": "plant"},
@@ -56,10 +63,10 @@ def write_plant(folder: Path, server: FakeOpenAi) -> Path:
     return path
 
 
-def test_the_openai_sdk_in_the_cloud_process(tmp_path: Path) -> None:
+def test_the_openai_sdk_in_the_cloud_process(taught_plate: Path, tmp_path: Path) -> None:
     """Of three alike parts two are asked, one after a 503 again; every request fits the schema, costs are those of
     the tokens, the third answer is reused, and the process ends when it is told to."""
-    teach(tmp_path / "data", tmp_path / "good")
+    shutil.copytree(taught_plate / "data", tmp_path / "data")
     with FakeOpenAi() as server:
         config = write_plant(tmp_path, server)
         server.script.append(Step(status=503))

@@ -29,15 +29,7 @@ from inspector.cloud.webhook import (
     write_question,
 )
 from inspector.errors import ConfigError
-from tests.cloud_contract import (
-    PATIENT_S,
-    Failure,
-    check_delay,
-    check_failure,
-    check_gone,
-    every_delay,
-    every_failure,
-)
+from tests.cloud_contract import PATIENT_S, ProviderContract
 from tests.cloud_fakes.server import Asked, RequestRefusedError, Step
 from tests.cloud_fakes.webhook import QUESTION, SECRET, FakeReceiver, check_signature
 from tests.cloud_questions import make_question
@@ -192,21 +184,8 @@ def test_certificate_is_verified(tmp_path: Path) -> None:
 # --- failures ---------------------------------------------------------------------------------------
 
 
-@every_failure
-def test_failure_has_its_name(server: FakeReceiver, provider: WebhookProvider, failure: Failure) -> None:
-    """One attempt, one named error, and the next question is answered."""
-    check_failure(server, provider, failure)
-
-
-@every_delay
-def test_slow_server_is_left_in_time(server: FakeReceiver, provider: WebhookProvider, fault: str) -> None:
-    """The deadline is for everything together."""
-    check_delay(server, provider, fault)
-
-
-def test_gone_server_is_unreachable(server: FakeReceiver, provider: WebhookProvider) -> None:
-    """Nobody listens."""
-    check_gone(server, provider)
+class TestContract(ProviderContract):
+    """Every failure of the common table."""
 
 
 @pytest.mark.parametrize(

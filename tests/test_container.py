@@ -1,4 +1,4 @@
-"""The container files, without a container engine: their steps are carried out, their names resolved."""
+"""The container files, without a container engine: what they name is there, and fits together."""
 
 from __future__ import annotations
 
@@ -18,17 +18,11 @@ from typing import Any
 import pytest
 import yaml
 
+import inspector
 from inspector.config import FolderCamera, load_config
 from tests.mosquitto import MOSQUITTO, MOSQUITTO_PASSWD, OPENSSL, find_free_port, find_program, is_listening
 
 ROOT = Path(__file__).parent.parent
-SLIM_LIBRARIES = {
-    *("libc", "libm", "libdl", "libpthread", "librt", "libutil", "ld-linux"),
-    *("libstdc++", "libgcc_s", "libz"),
-}
-"""What python:3.11-slim has without any apt-get: the C and C++ run-time libraries and zlib."""
-
-ABSOLUTE = re.compile(r"(?<![\w./])/(?=(?:src|wheels|data)\b)")
 
 
 @dataclass
@@ -60,94 +54,12 @@ def parse_dockerfile() -> list[Stage]:
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 
 
-# --- the image --------------------------------------------------------------------------------------
+# --- the image (its steps are carried out in tests/test_container_image.py) ----------------------------
 
 
-class StageRun:
-    """Carries out a stage's COPY and RUN in a folder and a clean virtual environment instead of a container."""
-
-    def __init__(self, folder: Path, done: dict[str, StageRun]) -> None:
-        self.folder = folder
-        self._done = done
-        self._workdir = "/"
-        folder.mkdir()
-        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-
-    def carry_out(self, stage: Stage) -> None:
-        for word, argument in stage.steps:
-            if word == "WORKDIR":
-                self._workdir = argument
-                self._place(argument).mkdir(parents=True, exist_ok=True)
-            elif word == "COPY":
-                self._copy(argument)
-            elif word == "RUN" and not argument.startswith("useradd"):
-                self._run(argument)
-
-    def program(self, name: str) -> Path:
-        return self.folder / "venv" / "bin" / name
-
-    def _place(self, path: str) -> Path:
-        return self.folder / os.path.join(self._workdir, path).lstrip("/")  # noqa: PTH118 - joins container paths
-
-    def _copy(self, argument: str) -> None:
-        words = shlex.split(argument)
-        source_root = ROOT
-        if words[0].startswith("--from="):
-            source_root = self._done[words.pop(0).removeprefix("--from=")].folder
-        *sources, target = words
-        for source in sources:
-            found = source_root / source.lstrip("/")
-            assert found.exists(), f"COPY names {source}, which does not exist"
-            if found.is_dir():
-                shutil.copytree(found, self._place(target), dirs_exist_ok=True, ignore=_ignored)
-            else:
-                self._place(target).mkdir(parents=True, exist_ok=True)
-                shutil.copy2(found, self._place(target))
-
-    def _run(self, command: str) -> None:
-        here = ABSOLUTE.sub(f"{self.folder}/", command)
-        environment = {**os.environ, "PATH": f"{self.folder}/venv/bin:{os.environ['PATH']}", "PIP_NO_COMPILE": "1"}
-        result = subprocess.run(
-            ["sh", "-e", "-c", here], cwd=self._place("."), env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, f"RUN {command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
-
-
-def _ignored(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == "__pycache__" or name.endswith(".pyc")}
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
-    """The final stage, after all install steps."""
-    done: dict[str, StageRun] = {}
-    for stage in parse_dockerfile():
-        done[stage.name] = StageRun(tmp_path_factory.mktemp("image") / "root", done)
-        done[stage.name].carry_out(stage)
-    return done[parse_dockerfile()[-1].name]
-
-
-def call(program: Path, *arguments: str) -> str:
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-    result = subprocess.run(
-        [str(program), *arguments], env=environment, cwd="/", capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.mark.timeout(400)
-def test_image_holds_the_service_and_nothing_else(image: StageRun) -> None:
-    """The Dockerfile's steps, in clean environments, give the wheel with its run-time packages and no others."""
-    site = next((image.folder / "venv" / "lib").iterdir()) / "site-packages"
-    installed = {re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower() for path in site.glob("*.dist-info")}
-    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
-    assert installed - {"pip", "setuptools"} == {re.sub(r"[-_.]+", "-", name) for name in locked} | {"line-inspector"}
-
-
-def test_wheel_has_every_file_of_the_packages(image: StageRun) -> None:
-    """Templates, fonts, schemas, migrations and weights travel with the wheel."""
-    site = next((image.folder / "venv" / "lib").iterdir()) / "site-packages"
+def test_wheel_has_every_file_of_the_packages() -> None:
+    """Templates, fonts, schemas, migrations and weights travel with the wheel that is installed here."""
+    site = Path(inspector.__file__).parent.parent
     command = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(
         [*command, "inspector", "reports", "pipelines"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -155,33 +67,6 @@ def test_wheel_has_every_file_of_the_packages(image: StageRun) -> None:
     expected = [line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
     assert "inspector/config.schema.json" in expected
     assert [line for line in expected if not (site / line).is_file()] == []
-
-
-@pytest.mark.timeout(400)
-def test_image_runs_the_commands_that_are_named(image: StageRun) -> None:
-    """The entry point runs and accepts the configuration that the compose file mounts."""
-    entry_point = json.loads(parse_dockerfile()[-1].last("ENTRYPOINT"))
-    program = image.program(entry_point[0])
-    assert "run" in call(program, "--help")
-    for command in (json.loads(parse_dockerfile()[-1].last("CMD")), COMPOSE["services"]["inspector"]["command"]):
-        assert command[0] == "run"
-        mounted = resolve_in_container(COMPOSE["services"]["inspector"], command[1])
-        assert json.loads(call(program, "check", str(mounted), "--json"))["valid"] is True
-
-
-def test_image_needs_no_system_libraries(image: StageRun) -> None:
-    """Every shared library of the run-time packages finds what it needs in the wheels or in the slim image."""
-    libraries = [path for path in image.folder.rglob("*.so*") if path.is_file() and not path.is_symlink()]
-    assert any("cv2" in path.parts for path in libraries)
-    foreign: dict[str, str] = {}
-    for path in libraries:
-        for line in subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout.splitlines():
-            name, _, target = line.strip().partition(" => ")
-            stem = re.split(r"\.so|-x86|-aarch", Path(name.split(" ")[0]).name)[0]
-            inside = str(image.folder) in target or any(sibling.name == name for sibling in libraries)
-            if target and not inside and stem not in SLIM_LIBRARIES:
-                foreign[name] = path.name
-    assert foreign == {}
 
 
 def test_image_does_not_run_as_root() -> None:
@@ -245,7 +130,7 @@ def test_every_mount_and_volume_exists() -> None:
     assert named == set(COMPOSE["volumes"])
 
 
-def test_every_command_and_check_of_the_compose_file_exists(image: StageRun) -> None:
+def test_every_command_and_check_of_the_compose_file_exists() -> None:
     """The broker's scripts are mounted; the service's health check is Python that runs."""
     broker, service = COMPOSE["services"]["mosquitto"], COMPOSE["services"]["inspector"]
     for words in (broker["command"], broker["healthcheck"]["test"][1:]):
@@ -256,7 +141,7 @@ def test_every_command_and_check_of_the_compose_file_exists(image: StageRun) -> 
         for word, argument in parse_dockerfile()[-1].steps
         if word == "HEALTHCHECK"
     ]
-    refused = subprocess.run([image.program("python"), *check[2:]], capture_output=True, text=True, check=False)
+    refused = subprocess.run([sys.executable, *check[2:]], capture_output=True, text=True, check=False)
     assert refused.returncode == 1 and "Connection refused" in refused.stderr
 
 

@@ -28,7 +28,7 @@ def test_short_crash_trial(tmp_path: Path) -> None:
 
     `make crash-trial` does the same fifty times.
     """
-    command = [sys.executable, "-m", "tests.crash.trial", "--kills", "6", "--work", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.crash.trial", "--kills", "5", "--work", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{result.stdout}{result.stderr}"
     assert result.stdout.rstrip().endswith("nothing was lost")

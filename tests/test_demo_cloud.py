@@ -10,9 +10,11 @@ import pytest
 
 from inspector.cloud.provider import ProviderRefusedError, Question, QuestionImage
 from inspector.cloud.webhook import WebhookProvider, WebhookSettings
+from inspector.config import load_config
 from inspector.store.database import Database
-from pipelines.demo import run_demo
+from pipelines.demo import run_demo, write_demo_config
 from pipelines.demo_cloud import MODEL, NOTE, DemoOracle, answer_from_truth
+from pipelines.supervise import Supervisor
 from tests.small_line import call_inspector
 
 PARTS = 12
@@ -48,11 +50,12 @@ def test_the_demo_asks_for_second_opinions(tmp_path: Path) -> None:
     assert f"Cloud opinion ({MODEL}, 100%)" in report and "A simulated oracle, no model" in report
 
 
-def test_without_it_nothing_is_asked(tmp_path: Path) -> None:
-    """The demo's configuration has no word about a cloud by default, and its result neither."""
-    outcome = run_demo(tmp_path, PARTS, quiet=True, size=(640, 480))
-    assert "cloud" not in outcome.to_json() and "cloud" not in (tmp_path / "demo.yaml").read_text()
-    assert not (tmp_path / "cloud.html").exists() and "escalation" not in outcome.messages
+def test_without_it_nothing_is_asked(tmp_path: Path, oracle: DemoOracle) -> None:
+    """The demo's configuration has no word about a cloud by default, so that no process for it is started."""
+    for asked, expected in ((None, False), (oracle, True)):
+        path = write_demo_config(tmp_path, 1883, PARTS, (640, 480), asked)
+        kinds = {child.kind for child in Supervisor(load_config(path), path, tmp_path).children}
+        assert ("cloud" in path.read_text()) is ("cloud" in kinds) is expected
 
 
 def test_the_oracle_checks_the_signature(oracle: DemoOracle) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from sqlalchemy import select, update
 
 from inspector.cloud.provider import (
     Answer,
-    AnswerInvalidError,
     ProviderError,
     ProviderRefusedError,
     ProviderUnreachableError,
@@ -34,43 +30,31 @@ from inspector.store.cloud_audit import stream_audit, verify_audit
 from inspector.store.cloud_spend import debit, read_spent, sum_spend
 from inspector.store.database import Database
 from inspector.store.frames import FrameFiles
-from inspector.store.outbox import next_messages
 from inspector.store.processes import list_processes
 from inspector.store.reviews import current_disposition
 from inspector.store.tables import InspectionRow
 from pipelines.escalate import asking_stations, recover_killed, run_escalation
 from pipelines.fit import fit_recipe
-from pipelines.review import review_inspection
 from pipelines.supervise import Supervisor
-from tests.cloud_rig import DEFECT, GOOD, SPOT, CloudRig, ScriptedProvider, blot, cloud_plant, open_rig
-from tests.small_line import RECIPE, STATION, draw_part, teach
-
-DAY_S = 86_400
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with one small released recipe."""
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
-    return root
+from tests.cloud_rig import (
+    DAY_S,
+    DEFECT,
+    GOOD,
+    SPOT,
+    ScriptedProvider,
+    blot,
+    cloud_plant,
+    open_rig,
+    read_payloads,
+    say_in_turn,
+)
+from tests.small_line import RECIPE, STATION
 
 
 @pytest.fixture
-def data_dir(taught: Path, tmp_path: Path) -> Path:
-    shutil.copytree(taught / "data", tmp_path / "data")
+def data_dir(taught_plate: Path, tmp_path: Path) -> Path:
+    shutil.copytree(taught_plate / "data", tmp_path / "data")
     return tmp_path / "data"
-
-
-def say_in_turn(*answers: Answer | ProviderError) -> Callable[[Question], Answer | ProviderError]:
-    """The answers one after the other, the last one for ever."""
-    numbers = count()
-    return lambda question: answers[min(next(numbers), len(answers) - 1)]
-
-
-def read_payloads(rig: CloudRig, kind: str) -> list[dict[str, Any]]:
-    found = [entry.message for entry in next_messages(rig.db, 0, 1000)]
-    return [json.loads(message.payload) for message in found if message.topic.endswith(f"/{kind}")]
 
 
 # --- what is asked ----------------------------------------------------------------------------------
@@ -138,9 +122,9 @@ def test_a_finite_run_waits_for_answers(data_dir: Path, tmp_path: Path) -> None:
         assert not asking._is_asking(rig.db)
 
 
-def test_a_confidential_recipe_never_escalates(taught: Path, data_dir: Path) -> None:
+def test_a_confidential_recipe_never_escalates(taught_plate: Path, data_dir: Path) -> None:
     """Nothing is queued, nothing asked, nothing written out; and why is counted."""
-    fit_recipe(RECIPE, taught / "good", data_dir, confidential=True)
+    fit_recipe(RECIPE, taught_plate / "good", data_dir, confidential=True)
     with open_rig(data_dir, {"send": "frames", "audit_share": 1.0}) as rig:
         for number, kind in enumerate((VerdictKind.REVIEW, VerdictKind.NG, VerdictKind.OK)):
             rig.inspect(number, kind)
@@ -252,181 +236,6 @@ def test_orders_in_a_label_change_nothing_but_text(data_dir: Path) -> None:
     assert verdict == "REVIEW" and opinion.verdict == "unsure"
     assert opinion.details["text"] == message["summary"] and "\x1b" not in message["summary"]
     assert "\n" not in message["summary"] and orders not in rig.asked[0].text
-
-
-# --- near-duplicates --------------------------------------------------------------------------------
-
-
-def test_near_duplicates_reuse_the_answer(data_dir: Path) -> None:
-    """The same defect on other parts is asked about once; each part has an opinion of its own, the reused free."""
-    with open_rig(data_dir, say=lambda question: DEFECT) as rig:
-        for number in range(4):
-            rig.inspect(number)
-        assert rig.run() == 1
-        rig.restart()
-        rig.inspect(9)
-        assert rig.run() == 0
-        opinions = rig.opinions()
-        assert rig.states() == {"answered": 1, "reused": 4}
-        (spent,) = sum_spend(rig.db)
-    costs = sorted(opinion.details["cost_micro"] for opinion in opinions)
-    assert len(opinions) == 5 and costs[:4] == [0] * 4 and spent.money_micro == costs[4] and spent.attempts == 1
-    assert {opinion.verdict for opinion in opinions} == {"defect"}
-    first = next(opinion for opinion in opinions if opinion.details["same_as"] is None)
-    others = {opinion.details["same_as"] for opinion in opinions if opinion is not first}
-    assert others == {first.details["escalation_id"]}
-
-
-def test_another_place_or_look_is_asked_about(data_dir: Path) -> None:
-    """A blot elsewhere, one of another shape, and a known one with a second one beside it are cases of their own."""
-    here, there = (183, 108, 207, 132), (90, 110, 110, 130)
-    with open_rig(data_dir) as rig:
-        rig.inspect(1)
-        rig.inspect(2, pixels=blot(2, 100, 120), boxes=(there,))
-        rig.inspect(3, pixels=draw_part(3), boxes=(here,))
-        rig.inspect(4, boxes=(here, there))
-        assert rig.run() == 4
-
-
-def test_reuse_ends(data_dir: Path) -> None:
-    """After the configured days the same look is asked about again; with zero days always."""
-    with open_rig(data_dir, {"reuse_days": 1.0}) as rig:
-        rig.inspect(1)
-        rig.run()
-        rig.clocks.pass_time(1.1 * DAY_S)
-        rig.inspect(2)
-        assert rig.run() == 1
-        rig.restart(cloud_plant({"reuse_days": 0.0}))
-        rig.inspect(3)
-        assert rig.run() == 1
-
-
-def test_a_duplicate_of_a_failed_question_is_asked(data_dir: Path) -> None:
-    """When the first of several is refused for good, the next is asked, and the rest reuse its answer."""
-    with open_rig(data_dir, say=say_in_turn(AnswerInvalidError("not JSON"), DEFECT)) as rig:
-        for number in range(3):
-            rig.inspect(number)
-        assert rig.run() == 2 and rig.states() == {"answered": 1, "failed": 1, "reused": 1}
-        assert len(rig.opinions()) == 2
-
-
-def test_good_is_reused_once_two_agree(data_dir: Path) -> None:
-    """Of five alike two are asked, whether they come at once or one by one; later ones and later processes ask none."""
-    with open_rig(data_dir) as rig:
-        for number in range(5):
-            rig.inspect(number)
-        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 3}
-        rig.restart()
-        rig.inspect(9)
-        assert rig.run() == 0
-        there = (90, 110, 110, 130)
-        asked = []
-        for number in range(10, 14):
-            rig.inspect(number, pixels=blot(number, 100, 120), boxes=(there,))
-            asked.append(rig.run())
-        assert asked == [1, 1, 0, 0]
-        assert {opinion.verdict for opinion in rig.opinions()} == {"good"} and len(rig.opinions()) == 10
-
-
-def test_one_wrong_good_is_not_reused(data_dir: Path) -> None:
-    """The second of the same kind is asked, too; when it is called defective, so are the others."""
-    with open_rig(data_dir, say=say_in_turn(GOOD, DEFECT)) as rig:
-        for number in range(4):
-            rig.inspect(number)
-        assert rig.run() == 2 and rig.states() == {"answered": 2, "reused": 2}
-        assert sorted(opinion.verdict for opinion in rig.opinions()) == ["defect"] * 3 + ["good"]
-
-
-@pytest.mark.parametrize(("needed", "asked"), [(1, 1), (3, 3)])
-def test_how_many_have_to_agree_is_a_setting(data_dir: Path, needed: int, asked: int) -> None:
-    """One is enough where the plant says so; three are asked where it wants three."""
-    with open_rig(data_dir, {"reuse_good_after": needed}) as rig:
-        for number in range(5):
-            rig.inspect(number)
-        assert rig.run() == asked and rig.states() == {"answered": asked, "reused": 5 - asked}
-
-
-def test_one_that_is_asked_in_their_stead_is_waited_for(data_dir: Path) -> None:
-    """After the first good answer the next of those that waited is asked; one that comes then waits for it."""
-    with open_rig(data_dir) as rig:
-        for number in range(3):
-            rig.inspect(number)
-        while rig.planner.plan_once():
-            pass
-        assert rig.sender.send_once() and rig.states() == {"answered": 1, "queued": 1, "waiting": 1}
-        rig.inspect(3)
-        assert rig.planner.plan_once() and rig.states() == {"answered": 1, "queued": 1, "waiting": 2}
-        assert rig.run() == 1 and rig.states() == {"answered": 2, "reused": 2}
-
-
-def test_an_answer_about_two_regions_says_nothing_about_one(data_dir: Path) -> None:
-    """The defect may have been the other region: a part with one of the two is asked about."""
-    here, there = (183, 108, 207, 132), (90, 110, 110, 130)
-    with open_rig(data_dir, say=lambda question: DEFECT) as rig:
-        rig.inspect(1, boxes=(here, there))
-        assert rig.run() == 1
-        rig.inspect(2, boxes=(here,))
-        assert rig.run() == 1
-
-
-# --- dispositions -----------------------------------------------------------------------------------
-
-
-def disposition_of(rig: CloudRig, inspection: Any) -> str | None:
-    found = current_disposition(rig.db, str(inspection.trigger.trigger_id))
-    return found.disposition if found is not None else None
-
-
-@pytest.mark.parametrize(("answer", "expected"), [(GOOD, "OK"), (DEFECT, "NG")])
-def test_with_authority_a_review_is_decided(data_dir: Path, answer: Answer, expected: str) -> None:
-    """The disposition follows, published with its cause; the verdict stays what the edge said, and NG stays NG."""
-    with open_rig(data_dir, {"authority": "decide_review"}, say=lambda question: answer) as rig:
-        inspection = rig.inspect(1)
-        bad = rig.inspect(2, VerdictKind.NG, pixels=blot(2, 100, 120), boxes=((90, 110, 110, 130),))
-        assert rig.run() == 2
-        assert disposition_of(rig, inspection) == expected and disposition_of(rig, bad) is None
-        (message,) = read_payloads(rig, "disposition")
-        with rig.db.read() as session:
-            verdicts = session.scalars(select(InspectionRow.verdict).order_by(InspectionRow.sequence)).all()
-    assert verdicts == ["REVIEW", "NG"]
-    assert (message["disposition"], message["cause"]) == (expected, "opinion")
-
-
-def test_an_advice_decides_nothing(data_dir: Path) -> None:
-    """By default an opinion stands beside the verdict and changes no disposition."""
-    with open_rig(data_dir, say=lambda question: DEFECT) as rig:
-        inspection = rig.inspect(1)
-        rig.run()
-        assert disposition_of(rig, inspection) is None and read_payloads(rig, "disposition") == []
-
-
-def test_a_late_answer_is_recorded_and_decides_nothing(data_dir: Path) -> None:
-    """After the deadline the opinion says that it is late; a wall clock that jumps makes nothing late."""
-    with open_rig(data_dir, {"authority": "decide_review", "deadline_s": 60, "reuse_days": 0}) as rig:
-        late = rig.inspect(1)
-        while rig.planner.plan_once():
-            pass
-        rig.clocks.pass_time(61)
-        rig.run()
-        prompt = rig.inspect(2)
-        while rig.planner.plan_once():
-            pass
-        rig.clocks.wall_us += DAY_S * 1_000_000
-        rig.run()
-        assert disposition_of(rig, late) is None and disposition_of(rig, prompt) == "OK"
-        assert sorted(opinion.details["late"] for opinion in rig.opinions()) == [False, True]
-        assert sorted(message["late"] for message in read_payloads(rig, "escalation")) == [False, True]
-
-
-def test_a_person_overrules_the_cloud(data_dir: Path) -> None:
-    """A review after an opinion counts; an opinion after a review changes nothing."""
-    with open_rig(data_dir, {"authority": "decide_review", "reuse_days": 0}) as rig:
-        first, second = rig.inspect(1), rig.inspect(2)
-        review_inspection(str(second.inspection_id), "defect", data_dir, reviewer="Ann")
-        rig.run()
-        assert disposition_of(rig, first) == "OK" and disposition_of(rig, second) == "NG"
-        review_inspection(str(first.inspection_id), "defect", data_dir, reviewer="Ann")
-        assert disposition_of(rig, first) == "NG" and len(rig.opinions()) == 2
 
 
 # --- failures ---------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inspector.cloud.question import make_escalation_id
 from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import RecipeMismatchError
@@ -32,15 +31,16 @@ from inspector.records import (
     VerdictKind,
 )
 from inspector.store.database import Database
+from inspector.store.evidence import count_pending, finish_evidence, next_evidence, owe_repaint
 from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.inspections import commit_inspection, load_inspection
 from inspector.store.outbox import next_messages
 from inspector.store.processes import list_processes
-from inspector.store.reviews import insert_opinion, load_opinion, make_opinion_id
+from inspector.store.reviews import insert_opinion, load_opinion
 from inspector.store.stations import ensure_station
 from inspector.store.stored import StoredEvidence
 from inspector.store.triggers import accept_trigger
-from pipelines.evidence import EvidenceLane, make_evidence, run_evidence
+from pipelines.evidence import EvidenceLane, make_evidence, name_opinion, run_evidence
 from pipelines.inspect_frame import decide_verdict
 from reports.cloud_words import brief_opinion
 from reports.xmp import read_packet
@@ -287,25 +287,81 @@ def test_the_process_works_off_what_is_owed_and_says_how_it_is(db: Database, rec
     assert not worker.is_alive()
 
 
+def record_opinion(db: Database, inspection_id: str) -> None:
+    """As the cloud's process does it, in one transaction."""
+    with db.write() as session:
+        details = {"model": "tester-1", "defect_name": "dent"}
+        opinion_id = name_opinion(inspection_id)
+        assert insert_opinion(session, opinion_id, inspection_id, verdict="defect", details=details, now_us=NOW_US)
+        owe_repaint(session, inspection_id, NOW_US)
+        opinion = load_opinion(session, opinion_id)
+    assert opinion is not None and brief_opinion(opinion) == "cloud: a defect, dent"
+
+
+def shows_another_line(one: BgrImage, other: BgrImage) -> bool:
+    """Whether two visuals of the same part differ in their heads."""
+    changed = np.abs(one.astype(int) - other.astype(int)).max(axis=2) > 60
+    return int(changed[: changed.shape[0] // 4].sum()) > 400
+
+
 def test_an_opinion_that_came_first_stands_in_the_picture(db: Database, recipe: Recipe, lane: EvidenceLane) -> None:
-    """The same part is painted with a line more when the cloud has answered by then, and the rest stays."""
+    """The same part is painted with a line more when the cloud has answered by then, and is not owed again."""
     pixels = draw_part(3, defect=True)
     inspection = inspect(db, recipe, pixels)
     part = owe(db, inspection)
     assert lane.work_once()
-    before = read_visual(db, part)
-    other = replace(inspect(db, recipe, pixels), verdict=inspection.verdict)
-    answered = owe(db, other)
-    with db.write() as session:
-        details = {"model": "tester-1", "defect_name": "dent"}
-        opinion_id = make_opinion_id(make_escalation_id(answered))
-        assert insert_opinion(session, opinion_id, answered, verdict="defect", details=details, now_us=NOW_US)
-        session.flush()
-        opinion = load_opinion(session, opinion_id)
-    assert opinion is not None and brief_opinion(opinion) == "cloud: a defect, dent"
+    answered = owe(db, replace(inspect(db, recipe, pixels), verdict=inspection.verdict))
+    record_opinion(db, answered)
+    assert lane.work_once() and not lane.work_once()
+    assert shows_another_line(read_visual(db, part), read_visual(db, answered))
+
+
+def test_an_opinion_that_came_later_is_painted_then(db: Database, recipe: Recipe, lane: EvidenceLane) -> None:
+    """After everything that has no picture yet; the file keeps its name, and the message is repeated as it was."""
+    part = owe(db, inspect(db, recipe, draw_part(3, defect=True)))
     assert lane.work_once()
-    changed = np.abs(read_visual(db, answered).astype(int) - before.astype(int)).max(axis=2) > 60
-    assert changed[: changed.shape[0] // 4].sum() > 400
+    before, twin = read_visual(db, part), read_evidence(db, part)
+    record_opinion(db, part)
+    assert read_evidence(db, part).state == "repaint" and read_evidence(db, part).visual_key == twin.visual_key
+    other = owe(db, inspect(db, recipe, draw_part(4, defect=True)))
+    assert lane.work_once() and read_evidence(db, other).state == "done" and count_pending(db) == 1
+    assert lane.work_once() and not lane.work_once()
+    assert read_evidence(db, part) == twin and shows_another_line(before, read_visual(db, part))
+    first, _, repeated = read_messages(db)
+    assert first == repeated and first["inspection_id"] == part
+
+
+def test_an_opinion_that_came_while_it_was_painted_is_not_forgotten(db: Database, recipe: Recipe) -> None:
+    """It was recorded between the reading of the opinion and the end of the painting: the picture is owed again."""
+    part = owe(db, inspect(db, recipe, draw_part(3, defect=True)))
+    assert next_evidence(db) is not None
+    record_opinion(db, part)
+    assert finish_evidence(
+        db,
+        part,
+        visual_key="a/v.jpg",
+        twin_key=None,
+        thumbnail_key=None,
+        twin_method=None,
+        messages=(),
+        now_us=NOW_US,
+        unpainted_opinion_id=name_opinion(part),
+    )
+    task = next_evidence(db)
+    assert task is not None and task.repaint
+
+
+def test_a_picture_that_cannot_be_painted_again_stays(db: Database, recipe: Recipe, lane: EvidenceLane) -> None:
+    """The frame is gone by then: after three attempts the visual of before is still there, and nothing is announced."""
+    inspection = inspect(db, recipe, draw_part(3, defect=True))
+    part = owe(db, inspection)
+    assert lane.work_once() and inspection.frame_key is not None
+    before = read_visual(db, part)
+    FrameFiles(db.data_dir / "frames").delete(inspection.frame_key)
+    record_opinion(db, part)
+    assert [lane.work_once() for _ in range(4)] == [True, True, True, False]
+    assert read_evidence(db, part).state == "done" and len(read_messages(db)) == 1
+    assert np.array_equal(read_visual(db, part), before)
 
 
 def read_visual(db: Database, inspection_id: str) -> BgrImage:

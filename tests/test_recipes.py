@@ -28,7 +28,7 @@ from inspector.images import sha256_hex
 from inspector.records import RecipeRef, Scoring
 from tests.small_line import HEIGHT_PX, RECIPE, WIDTH_PX, draw_part, teach
 
-FILES = ("arrays.npz", "contrast.onnx", "features.onnx", "golden.png", "manifest.json")
+FILES = ("arrays.npz", "contrast.onnx", "features.onnx", "golden.png", "manifest.json", "references.npz")
 BAD_NAMES = ("", "../plate", "a/b", "/etc", "..", ".new-x", "Plate", "plate\n", "plate\0", "p" * 33, "plätte")
 BAD_REFERENCES = (*BAD_NAMES, "plate@", "plate@0", "plate@-1", "plate@1.0", "plate@01", "plate@../1", "@1", "plate@1@1")
 
@@ -125,7 +125,7 @@ def test_what_is_stored_is_what_comes_back(taught: Path, recipe: Recipe) -> None
 
 
 def test_saved_files_are_read_only_and_nothing_else_is_left(taught: Path) -> None:
-    """A version is exactly its five files, none writable by anybody; no temporary folder stays behind."""
+    """A version is exactly its six files, none writable by anybody; no temporary folder stays behind."""
     folder = taught / "recipes" / RECIPE / "1"
     assert sorted(item.name for item in folder.iterdir()) == sorted(FILES)
     assert {stat.S_IMODE(item.stat().st_mode) for item in folder.iterdir()} == {0o444}

@@ -1,6 +1,6 @@
 """Which inspections a cloud model is asked about, and why: pure rules, no pictures, no network, no clock.
 
-REVIEW, score between the thresholds     review        (or asked already: a near-duplicate reuses the answer)
+REVIEW, score between the thresholds     review        (near-duplicates reuse an answer that was agreed on)
 REVIEW, frame unlike the experience      drift         (likewise)
 NG, a region that looks like none before new_looking   (first occurrences alone)
 OK, drawn at random                      audit         (never reused: it estimates the escape rate)
@@ -9,12 +9,17 @@ OK, drawn at random                      audit         (never reused: it estimat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from inspector.cloud_settings import MaskConfig, StationCloudConfig
 from inspector.records import BoxPx, Detection, Purpose, VerdictKind
+
+GOOD, DEFECT = "good", "defect"
+RECENT_ANSWERS = 20
+"""So many near-duplicates that were asked about are enough to find out what they agree on."""
 
 ASKED_PURPOSES = frozenset({Purpose.PRODUCTION, Purpose.SIMULATED})
 """Verification and set-up parts are known to somebody; an opinion about them costs money and says nothing."""
@@ -83,10 +88,26 @@ def find_reason(case: Case, rules: StationCloudConfig) -> EscalationReason | Non
     return None
 
 
-def is_drawn(inspection_id: str, share: float) -> bool:
+def is_drawn(inspection_id: str, share: float, draw: Literal["audit", "recheck"] = "audit") -> bool:
     """A draw that is the same for the same inspection, whoever asks and however often."""
-    digest = hashlib.sha256(f"audit/{inspection_id}".encode()).digest()
+    digest = hashlib.sha256(f"{draw}/{inspection_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def find_agreed(verdicts: Iterable[str], *, good_lead: int, defect_lead: int) -> str | None:
+    """The verdict that answers on near-duplicates, oldest first, agree on; None while they do not.
+
+    Each answer is a vote. A verdict is agreed on once it is so many votes ahead of the others: `good` by `good_lead`,
+    all else by `defect_lead`. With two verdicts and independent answers this is Wald's sequential test: if they are
+    right nine times of ten, leads of 3 and 1 agree on `good` for a defect once in 820. Votes beyond the lead are not
+    kept, so that one contradiction reopens a case however often it was confirmed before.
+    """
+    leading, ahead, lead = "", 0, 0
+    for verdict in verdicts:
+        if ahead == 0:
+            leading, lead = verdict, good_lead if verdict == GOOD else defect_lead
+        ahead = min(ahead + 1, lead) if verdict == leading else ahead - 1
+    return leading if lead and ahead == lead else None
 
 
 def choose_boxes(case: Case, rules: StationCloudConfig) -> tuple[BoxPx, ...]:

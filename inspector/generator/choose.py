@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from inspector.errors import InputError
+import structlog
+
+from inspector.errors import InputError, WeightsError
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
+from inspector.generator.net import NetRepairer
 from inspector.generator.paste import PasteRepairer
+from inspector.generator.repair_model import load_repair_model
 from inspector.generator.repairer import Repairer
 
 REPAIR_METHODS = ("auto", "net", "paste", "telea", "ns")
 NEED_REFERENCES = frozenset({"paste"})
 IGNORE_REFERENCES = frozenset({"telea", "ns"})
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +29,28 @@ class RepairChoice:
     without_reference: str = "telea"
 
 
-def load_repairers(threads: int) -> dict[str, Repairer]:
-    """Every repairer that works on this machine, by name; `threads` is for one frame."""
-    del threads  # The classical ones use OpenCV's, which the process sets.
-    repairers: tuple[Repairer, ...] = (PasteRepairer(), TeleaRepairer(), NavierStokesRepairer())
+def load_repairers(threads: int, weights: Path | None = None) -> dict[str, Repairer]:
+    """Every repairer that works on this machine, by name; `threads` is for one frame.
+
+    Without usable weights (the shipped ones, or those in the folder `weights`) there is no `net`, which is logged:
+    a picture never keeps a service from starting. `find_model_problem` says what is wrong.
+    """
+    # The classical ones use OpenCV's threads, which the process sets.
+    repairers: list[Repairer] = [PasteRepairer(), TeleaRepairer(), NavierStokesRepairer()]
+    try:
+        repairers.append(NetRepairer(load_repair_model(threads, weights)))
+    except WeightsError as error:
+        log.error("repair_model_missing", reason=str(error))
     return {repairer.method: repairer for repairer in repairers}
+
+
+def find_model_problem(weights: Path | None = None) -> str | None:
+    """Why the repair model cannot be used, None when it can."""
+    try:
+        load_repair_model(weights=weights)
+    except WeightsError as error:
+        return str(error)
+    return None
 
 
 def choose_repairer(

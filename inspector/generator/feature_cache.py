@@ -97,9 +97,7 @@ class FeatureCache:
         features = self._encode(np.ascontiguousarray(cut))
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
         first_row, first_column = top // FEATURE_CELL_PX, left // FEATURE_CELL_PX
-        return np.ascontiguousarray(
-            features[:, first_row : first_row + rows, first_column : first_column + columns]
-        )
+        return np.ascontiguousarray(features[:, first_row : first_row + rows, first_column : first_column + columns])
 
 
 def _place(result: Features, block: Features, corner: tuple[int, int], at: tuple[int, int]) -> None:

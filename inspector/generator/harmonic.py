@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 FloatImage = NDArray[np.float32]
 RELAXATIONS = 6
+FADE_PX = 10.0
+"""What a base is off by at the rim of a hole is carried into it about so far."""
 _NEIGHBOURS = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], np.float32) / 4.0
 
 
@@ -37,3 +39,14 @@ def extend_smoothly(values: FloatImage, known: NDArray[np.bool_], otherwise: flo
             around = cv2.filter2D(filled, -1, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE).reshape(total.shape)
             filled = total + unknown * around
     return np.asarray(filled, np.float32)
+
+
+def carry_in(frame: FloatImage, base: FloatImage, hole: NDArray[np.bool_]) -> FloatImage:
+    """The base with what it is off by around the `hole` carried into it, fading: (h, w, 3) float32.
+
+    As in seamless cloning (Perez et al., 2003), but deep inside the base alone is right.
+    """
+    left = extend_smoothly(frame - base, ~hole)
+    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
+    share = np.where(hole, np.exp(-depth / np.float32(FADE_PX)), np.float32(0.0))
+    return np.asarray(base + share[..., None] * left, np.float32)

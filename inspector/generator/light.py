@@ -17,6 +17,7 @@ FIT_SAMPLES = 1500
 FIELD_WIDTHS = (3.0, 6.0, 12.0)
 """Sides of the field for each standard deviation of the averages that make it, wide to narrow."""
 OUTLIER_LEVELS = 12.0
+WHOLLY_KNOWN = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,31 @@ def leave_light() -> Light:
     return Light(np.ones(3, np.float32), np.zeros(3, np.float32), np.ones((1, 1, 3), np.float32))
 
 
-def learn_lights(around: Surroundings, references: NDArray[np.float32]) -> list[Light]:
+@dataclass(frozen=True, slots=True)
+class LitReferences:
+    """The light of each of K references, and what it leaves on samples of the ring: `errors` (K, S) grey levels."""
+
+    lights: list[Light]
+    errors: NDArray[np.float32]
+
+
+def learn_lights(around: Surroundings, references: NDArray[np.float32]) -> LitReferences:
     """Fitted on the ring; `references` are (K, h, w, 3) float32 as they lie in the surroundings."""
     rows, columns = around.sample_ring(FIT_SAMPLES)
     x, y = references[:, rows, columns], around.source[rows, columns]
     gain, offset = fit_lines(x.transpose(0, 2, 1), np.broadcast_to(y.T, (len(x), 3, len(y))))
-    residual = np.abs(x * gain[:, None] + offset[:, None] - y).max(axis=2)
-    limits = np.maximum(OUTLIER_LEVELS, 4.0 * np.median(residual, axis=1))
-    return [
-        Light(gain[number], offset[number], _fit_field(around, reference, gain[number], offset[number], limit))
-        for number, (reference, limit) in enumerate(zip(references, limits, strict=True))
+    matched = x * gain[:, None] + offset[:, None]
+    limits = np.maximum(OUTLIER_LEVELS, 4.0 * np.median(np.abs(matched - y).max(axis=2), axis=1))
+    fields = _fit_fields(around, references, gain, offset, limits)
+    in_field = [
+        ((places + 0.5) * (fields.shape[axis] / around.ring.shape[axis - 1]) - 0.5).astype(np.float32)[None]
+        for places, axis in ((columns, 2), (rows, 1))
     ]
+    errors = []
+    for field, lit in zip(fields, matched, strict=True):
+        ratio = cv2.remap(field, in_field[0], in_field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        errors.append((lit * np.asarray(ratio, np.float32)[0] - y).ravel())
+    return LitReferences([Light(*light) for light in zip(gain, offset, fields, strict=True)], np.stack(errors))
 
 
 def fit_lines(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -97,33 +112,45 @@ def fit_lines(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[n
     return gain, offset
 
 
-def _fit_field(
-    around: Surroundings, reference: FloatImage, gain: FloatImage, offset: FloatImage, limit: float
-) -> FloatImage:
-    """Smooth ratio frame / reference, known on the ring and carried into the hole: (h, w, 3) float32.
+def _fit_fields(
+    around: Surroundings,
+    references: NDArray[np.float32],
+    gain: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    limits: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Smooth ratios frame / reference, known on the ring and carried into the hole: (K, h, w, 3) float32.
 
     Normalised convolution (Knutsson and Westin, 1993) from wide to narrow: near the ring the local light counts,
     deep inside the hole the average of all around it.
     """
-    matrix = np.concatenate([np.diag(gain), offset[:, None]], axis=1)
-    matched = np.asarray(cv2.transform(reference, matrix), np.float32)
-    difference = cv2.absdiff(around.source, matched)
-    largest = cv2.max(cv2.max(difference[..., 0], difference[..., 1]), difference[..., 2])
-    weight = (around.ring & (largest <= limit)).astype(np.float32)
-    if not weight.any():
-        return np.ones((1, 1, 3), np.float32)
-    scale = min(1.0, FIELD_SIDE_PX / max(weight.shape))
-    size = (max(2, round(weight.shape[1] * scale)), max(2, round(weight.shape[0] * scale)))
-    everywhere = cv2.merge([weight, weight, weight])
-    wanted = cv2.resize(cv2.multiply(around.source + 4.0, everywhere), size, interpolation=cv2.INTER_AREA)
-    given = cv2.resize(cv2.multiply(np.maximum(matched, 0.0) + 4.0, everywhere), size, interpolation=cv2.INTER_AREA)
-    known = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    planes = np.concatenate([wanted, given, known[..., None]], axis=2).astype(np.float32)
-    field = np.ones((size[1], size[0], 3), np.float32) * (wanted.sum(axis=(0, 1)) / given.sum(axis=(0, 1)))
+    height, width = around.ring.shape
+    scale = min(0.5, FIELD_SIDE_PX / max(height, width))
+    rows, columns = max(2, round(height * scale)), max(2, round(width * scale))
+    size = (2 * columns, 2 * rows)
+    known = cv2.resize(around.ring.astype(np.float32), size, interpolation=cv2.INTER_AREA) > WHOLLY_KNOWN
+    source = cv2.resize(around.source, size, interpolation=cv2.INTER_AREA)
+    small = np.stack([cv2.resize(reference, size, interpolation=cv2.INTER_AREA) for reference in references])
+    matched = small * gain[:, None, None] + offset[:, None, None]
+    weight = (known & (np.abs(matched - source).max(axis=3) <= limits[:, None, None])).astype(np.float32)[..., None]
+    planes = np.concatenate([(source + 4.0) * weight, (np.maximum(matched, 0.0) + 4.0) * weight, weight], axis=3)
+    planes = planes.reshape(len(references), rows, 2, columns, 2, 7).mean(axis=(2, 4))
+    wanted, given = planes[..., :3].sum(axis=(1, 2)), planes[..., 3:6].sum(axis=(1, 2))
+    overall = np.where(given > 0, wanted / np.maximum(given, 1e-6), 1.0)
+    field = np.broadcast_to(overall[:, None, None], (*planes.shape[:3], 3))
     for share in FIELD_WIDTHS:
-        sigma = max(0.5, max(size) / share)
-        blurred = cv2.GaussianBlur(planes, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        blurred = _blur(planes, max(0.5, max(rows, columns) / share))
         near = blurred[..., 6:]
         local = (blurred[..., :3] + 1e-3 * field) / (blurred[..., 3:6] + 1e-3)
         field = field + near / (near + 0.1) * (local - field)
     return np.asarray(np.clip(field, *GAIN_RANGE), np.float32)
+
+
+def _blur(planes: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian over the rows and columns of (K, h, w, C), mirrored at the edges."""
+    by_row, by_column = (
+        cv2.GaussianBlur(np.eye(side, dtype=np.float32), (1, 0), 0.001, sigmaY=sigma, borderType=cv2.BORDER_REFLECT)
+        for side in planes.shape[1:3]
+    )
+    across = np.matmul(by_column, planes)
+    return np.asarray(np.matmul(by_row, across.reshape(*planes.shape[:2], -1)).reshape(planes.shape), np.float32)

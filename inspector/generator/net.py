@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inspector.generator.feature_cache import FeatureCache
 from inspector.generator.fill import fill_base
+from inspector.generator.harmonic import carry_in
 from inspector.generator.paste import MatchedReferences, match_references
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
@@ -36,7 +37,7 @@ from inspector.generator.repair_model import (
     RepairTile,
 )
 from inspector.generator.repairer import Twin
-from inspector.generator.surroundings import GUARD_PX
+from inspector.generator.surroundings import grow_mask
 from inspector.geometry.registration import Matrix, compose, invert, transform_points, warp
 from inspector.records import BgrImage, BoxPx
 
@@ -98,7 +99,10 @@ class _RegionPainter:
             if matched is not None
             else fill_base(pixels, mask, region, self._surroundings).pixels
         )
-        hole = _grow(mask, self._surroundings)
+        hole = grow_mask(mask, self._surroundings)
+        if matched is not None:
+            x0, y0, x1, y1 = self._surroundings
+            self._base = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), self._base, hole)
         self.tiles = [self._cut_tile(pixels, hole, box, matched, cache, model) for box in self.boxes]
 
     def paint(self, residuals: list[FloatImage]) -> FloatImage:
@@ -130,7 +134,7 @@ class _RegionPainter:
     def _cut_tile(
         self,
         pixels: BgrImage,
-        hole: NDArray[np.uint8],
+        hole: NDArray[np.bool_],
         box: BoxPx,
         matched: MatchedReferences | None,
         cache: FeatureCache,
@@ -142,8 +146,11 @@ class _RegionPainter:
         base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
         laid = [warp(image, from_here, size) for image in (pixels[y0:y1, x0:x1], base)]
         # What lies outside of the frame is as unknown as the hole.
-        unknown = warp(hole, from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
-        features = np.zeros((model.feature_channels, size[1] // FEATURE_CELL_PX, size[0] // FEATURE_CELL_PX), np.float32)
+        covered = hole.view(np.uint8) * np.uint8(255)
+        unknown = warp(covered, from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
+        features = np.zeros(
+            (model.feature_channels, size[1] // FEATURE_CELL_PX, size[0] // FEATURE_CELL_PX), np.float32
+        )
         if matched is not None:
             for index, weight in zip(matched.indices, matched.weights, strict=True):
                 owner, number = matched.references.origin(index)
@@ -199,12 +206,3 @@ def _map_box(matrix: Matrix, box: BoxPx, margin: int) -> BoxPx:
     corners = transform_points(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], np.float64))
     low, high = np.floor(corners.min(axis=0)) - margin, np.ceil(corners.max(axis=0)) + margin
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
-
-
-def _grow(mask: NDArray[np.bool_], box: BoxPx) -> NDArray[np.uint8]:
-    """255 where the frame is masked or close to it, at `box`."""
-    x0, y0, x1, y1 = box
-    kernel = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
-    inside = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255)
-    return np.asarray(cv2.dilate(inside, kernel), np.uint8)
-

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.alignment import find_warp, refine_warp, to_frame_px
+from inspector.generator.alignment import find_warps, to_frame_px
+from inspector.generator.harmonic import carry_in
 from inspector.generator.light import Light, learn_lights, leave_light
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
@@ -28,12 +29,14 @@ from inspector.generator.regions import (
     split_mask,
 )
 from inspector.generator.repairer import Twin
-from inspector.generator.surroundings import FloatImage, Surroundings, view_surroundings
+from inspector.generator.surroundings import GUARD_PX, FloatImage, grow_mask, view_surroundings
 from inspector.geometry.registration import Matrix
 from inspector.records import BgrImage, BoxPx
 
 MOST_REFERENCES = 5
 RIDGE = 0.1
+RIM_PX = 8
+"""So far around a region is looked at what the references are off by there."""
 LEAST_VARIANCE = 1e-3
 
 
@@ -107,7 +110,14 @@ def lay_base(
 
     `box` must contain the region and may reach as far around it as the caller likes.
     """
-    return match_references(pixels, mask, region, references).combine(box or region.box_xyxy_px)
+    wanted = box or region.box_xyxy_px
+    outer = expand_box(wanted, GUARD_PX + RIM_PX, mask.shape[1], mask.shape[0])
+    base = match_references(pixels, mask, region, references).combine(outer)
+    x0, y0, x1, y1 = outer
+    hole = grow_mask(mask, outer)
+    carried = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), base.pixels, hole)
+    inside = carried[wanted[1] - y0 : wanted[3] - y0, wanted[0] - x0 : wanted[2] - x0]
+    return Base(wanted, np.ascontiguousarray(inside), base.indices, base.weights)
 
 
 def match_references(
@@ -118,26 +128,16 @@ def match_references(
     if not around.can_teach:
         return MatchedReferences(around.covered, references, (0,), (None,), (leave_light(),), np.ones(1))
     chosen = references.nearest(around.crop, around.ring, around.source, MOST_REFERENCES)
-    corrections: list[Matrix | None] = []
-    moved: list[FloatImage] = []
-    first: NDArray[np.float64] | None = None
-    for number, index in enumerate(chosen):
-        placed = _lay_reduced(references, index, around, None)
-        # All share one pose, so that what the first is off by is where to look for the others.
-        warp = find_warp(around, placed) if number == 0 else refine_warp(around, placed, first)
-        first = warp if number == 0 else first
-        correction = None if warp is None else to_frame_px(warp, around)
-        corrections.append(correction)
-        moved.append(placed if correction is None else _lay_reduced(references, index, around, correction))
-    lights = learn_lights(around, np.stack(moved))
-    box = around.reduced_box
-    errors = [
-        (light.apply(image, box, box) - around.source)[around.ring].ravel()
-        for light, image in zip(lights, moved, strict=True)
+    placed = [references.lay_reduced(index, around.crop, around.level) for index in chosen]
+    warps = find_warps(around, np.stack(placed).astype(np.float32))
+    corrections = tuple(None if warp is None else to_frame_px(warp, around) for warp in warps)
+    moved = [
+        image if correction is None else references.lay_reduced(index, around.crop, around.level, correction)
+        for image, index, correction in zip(placed, chosen, corrections, strict=True)
     ]
-    return MatchedReferences(
-        around.covered, references, chosen, tuple(corrections), tuple(lights), weigh_references(np.stack(errors))
-    )
+    lit = learn_lights(around, np.stack(moved).astype(np.float32))
+    weights = weigh_references(lit.errors)
+    return MatchedReferences(around.covered, references, chosen, corrections, tuple(lit.lights), weights)
 
 
 def weigh_references(errors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -150,9 +150,3 @@ def weigh_references(errors: NDArray[np.float32]) -> NDArray[np.float64]:
     ridge = RIDGE * np.trace(covariance) / count + LEAST_VARIANCE
     weights = np.linalg.solve(covariance + ridge * np.eye(count), np.ones(count))
     return np.asarray(weights / weights.sum(), np.float64)
-
-
-def _lay_reduced(
-    references: PlacedReferences, index: int, around: Surroundings, correction: Matrix | None
-) -> FloatImage:
-    return references.lay_reduced(index, around.crop, around.level, correction).astype(np.float32)

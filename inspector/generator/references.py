@@ -95,6 +95,10 @@ class PlacedReferences:
         """One image in the view's pose: (H, W, 3) uint8, decoded once and cached. Read-only."""
         return self._images.read(self._kept[index])
 
+    def origin(self, index: int) -> tuple[ViewImages, int]:
+        """Whose image this is and its number there: the same for the same picture, whatever else was left out."""
+        return self._images, self._kept[index]
+
     def images(self) -> list[BgrImage]:
         """All images in the view's pose. At 4K each takes 25 MB while the caller keeps it."""
         return [self.image(index) for index in range(len(self))]

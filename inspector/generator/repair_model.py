@@ -6,6 +6,7 @@ exactly; see `feature_cache`.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -53,12 +54,22 @@ class RepairModel:
     def __init__(self, weights: WeightFile, encoder: bytes, trunk: bytes, threads: int = 1) -> None:
         """Raises `WeightsError` when the graphs do not belong to the weights."""
         self.weights = weights
+        self.peel: str | None = None
+        self._graph = trunk
+        self._threads = threads
         self._encoder = open_weighted_session(encoder, weights, threads)
         self._trunk = open_weighted_session(trunk, weights, threads)
         channels = self._trunk.get_inputs()[1].shape[1]
         if not isinstance(channels, int):
             raise WeightsError(f"{weights.path}: its trunk does not say how many features it takes")
         self.feature_channels = channels
+
+    def bent(self, weights: WeightFile, peel: str) -> RepairModel:
+        """A model with another trunk and this one's encoder; see `peel`."""
+        other = copy.copy(self)
+        other.weights, other.peel = weights, peel
+        other._trunk = open_weighted_session(self._graph, weights, self._threads)
+        return other
 
     def encode(self, reference: BgrImage) -> Features:
         """(C, h / 8, w / 8) float32 of a reference tile (h, w, 3) uint8."""
@@ -87,7 +98,7 @@ def load_repair_model(threads: int = 1, folder: Path | None = None, form: str = 
     """
     place = folder or Path(str(resources.files("inspector.generator") / "weights"))
     weights = read_weights(place / f"{NAME}.weights")
-    return RepairModel(weights, *(read_graph(place, f"{part}{form}") for part in ("encoder", "trunk")), threads)
+    return RepairModel(weights, read_graph(place, f"encoder{form}"), read_graph(place, f"trunk{form}"), threads)
 
 
 def read_graph(folder: Path, part: str) -> bytes:

@@ -48,11 +48,6 @@ class Surroundings:
         x0, y0 = self.crop[:2]
         return x0, y0, x0 + (width << self.level), y0 + (height << self.level)
 
-    @property
-    def reduced_box(self) -> BoxPx:
-        """The same in reduced pixels, from the corner of the crop."""
-        return 0, 0, self.ring.shape[1], self.ring.shape[0]
-
     def sample_ring(self, most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of about `most` pixels of the ring, evenly taken."""
         places = np.flatnonzero(self.ring)
@@ -93,3 +88,11 @@ def _reduce(image: NDArray[np.uint8], level: int, border: int) -> NDArray[np.uin
         image = np.asarray(cv2.copyMakeBorder(image, 0, rows, 0, columns, border, value=255), np.uint8)
     size = (image.shape[1] // factor, image.shape[0] // factor)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def grow_mask(mask: NDArray[np.bool_], box: BoxPx) -> NDArray[np.bool_]:
+    """What is masked or closer than `GUARD_PX` to a mask, at `box` of the frame: (h, w) bool."""
+    x0, y0, x1, y1 = box
+    guard = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
+    inside = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
+    return np.asarray(cv2.dilate(inside, guard) > 0, np.bool_)

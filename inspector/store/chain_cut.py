@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from inspector.records import VerdictKind
 from inspector.store.cloud_tables import EscalationRow
 from inspector.store.database import Database
+from inspector.store.evidence import OWED
 from inspector.store.tables import (
     ChainCheckpointRow,
     DispositionRow,
@@ -58,7 +59,7 @@ def find_needed(session: Session, inspection_ids: Sequence[str]) -> dict[str, st
         OutboxRow.sent_utc_us.is_(None), OutboxRow.inspection_id.in_(inspection_ids)
     )
     pending = select(EvidenceRow.inspection_id).where(
-        EvidenceRow.state == "pending", EvidenceRow.inspection_id.in_(inspection_ids)
+        EvidenceRow.state.in_(OWED), EvidenceRow.inspection_id.in_(inspection_ids)
     )
     under_review = select(InspectionRow.inspection_id).where(
         InspectionRow.inspection_id.in_(inspection_ids),

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from inspector.store.cloud_tables import CloudCursorRow, EscalationRow
 from inspector.store.database import Database
 from inspector.store.inspections import chain_inspections
 from inspector.store.stored import StoredInspection, load_stored
-from inspector.store.tables import InspectionRow, OpinionRow
+from inspector.store.tables import InspectionRow
 
 QUEUED, WAITING, SENDING = "queued", "waiting", "sending"
 ANSWERED, REUSED, FAILED, EXPIRED = "answered", "reused", "failed", "expired"
@@ -94,7 +94,7 @@ def next_inspections(db: Database, station: str, limit: int) -> list[StoredInspe
 
 
 def move_cursor(session: Session, station: str, chain_index: int) -> None:
-    """Everything up to here was looked at, in the transaction that queues what came of it."""
+    """Everything up to here was looked at, and what came of it is queued."""
     session.execute(
         update(CloudCursorRow)
         .where(CloudCursorRow.station == station, CloudCursorRow.chain_index < chain_index)
@@ -146,7 +146,7 @@ def list_original_ids(db: Database, station: str, since_utc_us: int) -> list[str
             EscalationRow.state.in_((QUEUED, SENDING, ANSWERED)),
             EscalationRow.looks != b"",
         )
-        .order_by(EscalationRow.queued_utc_us.desc(), EscalationRow.escalation_id)
+        .order_by(EscalationRow.queued_steady_us.desc(), EscalationRow.escalation_id)
         .limit(MOST_LOOKS)
     )
     with db.read() as session:
@@ -165,22 +165,19 @@ def load_escalations(db: Database, ids: Sequence[str]) -> list[Escalation]:
         ]
 
 
-def list_answered_like(session: Session, escalation: Escalation, since_utc_us: int, verdict: str) -> list[Escalation]:
-    """Asked questions of the same camera and recipe whose opinion is this verdict, without the one itself."""
+def list_asked_like(session: Session, escalation: Escalation, since_utc_us: int) -> list[Escalation]:
+    """This question, which is being answered, and those of its camera and recipe that were; newest first."""
     wanted = (
         select(EscalationRow)
-        .join(OpinionRow, OpinionRow.inspection_id == EscalationRow.inspection_id)
         .where(
             EscalationRow.station == escalation.station,
             EscalationRow.camera == escalation.camera,
             EscalationRow.recipe_name == escalation.recipe_name,
             EscalationRow.queued_utc_us >= since_utc_us,
-            EscalationRow.state == ANSWERED,
             EscalationRow.looks != b"",
-            EscalationRow.escalation_id != escalation.escalation_id,
-            OpinionRow.verdict == verdict,
+            or_(EscalationRow.state == ANSWERED, EscalationRow.escalation_id == escalation.escalation_id),
         )
-        .order_by(EscalationRow.queued_utc_us.desc())
+        .order_by(EscalationRow.queued_steady_us.desc(), EscalationRow.escalation_id)
         .limit(MOST_LOOKS)
     )
     return [_escalation(row) for row in session.scalars(wanted)]
@@ -241,11 +238,20 @@ def requeue(session: Session, escalation_id: str, due_steady_us: int, problem: s
 
 
 def close_escalation(session: Session, escalation_id: str, state: str, now_us: int, problem: str | None = None) -> None:
-    """`answered`, `reused`, `failed` or `expired`: nothing more is sent for it."""
+    """`answered`, `failed` or `expired`: nothing more is sent for it."""
     session.execute(
         update(EscalationRow)
         .where(EscalationRow.escalation_id == escalation_id)
         .values(state=state, finished_utc_us=now_us, problem=problem)
+    )
+
+
+def mark_reused(session: Session, escalation_id: str, same_as: str, now_us: int) -> None:
+    """A near-duplicate that waited has the answer of this question."""
+    session.execute(
+        update(EscalationRow)
+        .where(EscalationRow.escalation_id == escalation_id)
+        .values(state=REUSED, same_as=same_as, finished_utc_us=now_us)
     )
 
 

@@ -238,7 +238,7 @@ class EvidenceRow(Base):
         String(36), ForeignKey("inspection.inspection_id", ondelete="CASCADE"), primary_key=True
     )
     state: Mapped[str] = mapped_column(String(16))
-    """`pending`, `done` or `failed`."""
+    """`pending`, `done` or `failed`; `repaint` when an opinion came after the picture, which stays until then."""
     attempts: Mapped[int] = mapped_column(Integer)
     """Failures that were reported."""
     handed_out: Mapped[int] = mapped_column(Integer)

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inspector.cloud.question import read_question
 from inspector.store.cloud_audit import verify_audit
 from inspector.store.database import Database
 from inspector.store.frames import FrameFiles
 from inspector.store.hash_chain import verify_chain
-from tests.cloud.receiver import TrialReceiver, make_answer
+from tests.cloud.faulty_servers import FaultyServer, make_answer, name_case
 
 HOUR_US = 3_600_000_000
 
@@ -34,7 +36,7 @@ class TrialAudit:
 
 
 def audit_trial(
-    data_dir: Path, log: Path, receiver: TrialReceiver, limits: dict[str, dict[str, float]], kills: int
+    data_dir: Path, log: Path, servers: Sequence[FaultyServer], limits: dict[str, dict[str, float]], kills: int
 ) -> TrialAudit:
     """Check everything that a stopped and drained trial promises."""
     audit = TrialAudit()
@@ -42,9 +44,11 @@ def audit_trial(
     rows.row_factory = sqlite3.Row
     escalations = {row["escalation_id"]: row for row in rows.execute("SELECT * FROM escalation")}
     opinions = [(row, json.loads(row["details"])) for row in rows.execute("SELECT * FROM opinion")]
+    cases = name_cases(data_dir, rows)
     _check_questions(audit, rows, escalations)
-    _check_answers(audit, rows, escalations, opinions)
-    _check_receiver(audit, rows, escalations, receiver, count_too_late(log), kills)
+    _check_answers(audit, rows, escalations, opinions, cases)
+    _check_servers(audit, rows, escalations, servers, cases, count_too_late(log), kills)
+    audit.counts["budgets exceeded"] = 0
     for station, limit in limits.items():
         check_budget(audit, rows, station, limit)
     rows.close()
@@ -52,20 +56,31 @@ def audit_trial(
     return audit
 
 
+def name_cases(data_dir: Path, rows: sqlite3.Connection) -> dict[str, str]:
+    """{escalation: what the servers call it}, by the pictures in the files of the audit log."""
+    files = FrameFiles(data_dir / "outgoing")
+    return {
+        row["escalation_id"]: name_case(read_question(files.read(row["payload_key"])).images[-1].content)
+        for row in rows.execute("SELECT escalation_id, payload_key FROM cloud_audit")
+    }
+
+
 def count_too_late(log: Path) -> Counter[str]:
     """{escalation: attempts whose time was up} by the process's own log: on a busy machine an answer may come then."""
     lines = [json.loads(line) for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
-    return Counter(line["escalation_id"] for line in lines if "in time" in line.get("reason", ""))
+    failed = [line for line in lines if line["event"] == "escalation_attempt_failed"]
+    return Counter(line["escalation_id"] for line in failed if "in time" in line["reason"])
 
 
 def _check_questions(audit: TrialAudit, rows: sqlite3.Connection, escalations: dict[str, sqlite3.Row]) -> None:
     reviews = {row[0] for row in rows.execute("SELECT inspection_id FROM inspection WHERE verdict = 'REVIEW'")}
     asked = Counter(row["inspection_id"] for row in escalations.values())
-    audit.require("REVIEW parts without a question", len(reviews - asked.keys()), 0)
+    lost = len(reviews - asked.keys()) + sum(row["finished_utc_us"] is None for row in escalations.values())
+    audit.require("REVIEW parts without a question, or whose question is neither answered nor refused", lost, 0)
     audit.require("questions about other parts", len(asked.keys() - reviews), 0)
     states = Counter(row["state"] for row in escalations.values())
     audit.require("states", set(states) <= {"answered", "reused", "failed"}, True)
-    audit.counts |= {"escalations": len(escalations), **{name: states[name] for name in sorted(states)}}
+    audit.counts |= {"escalations": len(escalations), "lost": lost, **{name: states[name] for name in sorted(states)}}
 
 
 def _check_answers(
@@ -73,6 +88,7 @@ def _check_answers(
     rows: sqlite3.Connection,
     escalations: dict[str, sqlite3.Row],
     opinions: list[tuple[sqlite3.Row, dict[str, Any]]],
+    cases: dict[str, str],
 ) -> None:
     """One opinion and one message for each answer, with the words that were said to this question."""
     answered = {name for name, row in escalations.items() if row["state"] in ("answered", "reused")}
@@ -81,18 +97,20 @@ def _check_answers(
     audit.require("opinions without an answer", len(given.keys() - answered), 0)
     for row, details in opinions:
         source = details["same_as"] or details["escalation_id"]
-        said = make_answer(source)
+        said = make_answer(cases[source])
         if (row["verdict"], details["text"]) != (said["verdict"], said["reason"]):
             audit.failures.append(f"escalation {source}: another answer than was given")
     topics = [row[0] for row in rows.execute("SELECT topic FROM outbox")]
+    audit.counts["answers with cached context"] = sum(bool(details["cached_tokens"]) for _, details in opinions)
     audit.require("escalation messages", sum(topic.endswith("/escalation") for topic in topics), len(answered))
 
 
-def _check_receiver(
+def _check_servers(
     audit: TrialAudit,
     rows: sqlite3.Connection,
     escalations: dict[str, sqlite3.Row],
-    receiver: TrialReceiver,
+    servers: Sequence[FaultyServer],
+    cases: dict[str, str],
     too_late: Counter[str],
     kills: int,
 ) -> None:
@@ -100,13 +118,21 @@ def _check_receiver(
     the answer came after the process had stopped waiting for it; never otherwise."""
     debited = Counter(row[0] for row in rows.execute("SELECT escalation_id FROM cloud_spend"))
     logged = Counter(row[0] for row in rows.execute("SELECT escalation_id FROM cloud_audit"))
-    audit.require("requests that the schema does not allow", receiver.violations, [])
+    received = sum((server.received_of for server in servers), Counter[str]())
+    answered = sum((server.answered_of for server in servers), Counter[str]())
+    refused = sum((server.refused_of for server in servers), Counter[str]())
+    audit.require(
+        "requests that the schema does not allow", [item for server in servers for item in server.violations], []
+    )
+    audit.require("pictures tell questions apart", len(set(cases.values())), len(cases))
+    audit.require("requests about nothing that was logged", received.keys() - set(cases.values()), set())
     audit.require("debits and log agree", debited, logged)
-    more = [name for name, count in receiver.received_of.items() if count > debited[name]]
+    more = [name for name, case in cases.items() if received[case] > debited[name]]
     audit.require("questions that arrived more often than they were debited", more, [])
     repeats = 0
     for name, row in escalations.items():
-        complete = receiver.answered_of[name] + receiver.refused_of[name]
+        case = cases.get(name, "")
+        complete = answered[case] + refused[case]
         again = max(0, complete - 1)
         repeats += again
         if again > row["kills"] + too_late[name]:
@@ -114,10 +140,13 @@ def _check_receiver(
                 f"escalation {name}: {complete} complete answers, {row['kills']} kills, {too_late[name]} too late"
             )
     failed = [name for name, row in escalations.items() if row["state"] == "failed"]
-    unexplained = [name for name in failed if not receiver.refused_of[name]]
+    unexplained = [name for name in failed if not refused[cases.get(name, "")]]
     audit.require("questions that failed without a final refusal", unexplained, [])
     interrupted = sum(row["kills"] for row in escalations.values())
     audit.require("interrupted attempts exceed kills", interrupted <= kills, True)
+    audit.require(
+        "repeats exceed kills and answers that came too late", repeats <= kills + sum(too_late.values()), True
+    )
     audit.counts |= {"requests": sum(debited.values()), "interrupted": interrupted, "repeats": repeats}
 
 
@@ -143,6 +172,7 @@ def check_budget(audit: TrialAudit, rows: sqlite3.Connection, station: str, limi
     ):
         if found > limit[key]:
             audit.failures.append(f"{station}: {key} is {limit[key]}, but {found} were debited")
+            audit.counts["budgets exceeded"] = audit.counts.get("budgets exceeded", 0) + 1
     audit.counts[f"fullest hour of {station.rsplit('/', 1)[1]}"] = (
         f"{fullest['requests_hour']}/{limit['requests_per_hour']:g}"
     )

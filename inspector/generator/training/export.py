@@ -46,7 +46,7 @@ def export_graph(name: str, net: nn.Module, inputs: dict[str, Tensor], output: s
     buffer = io.BytesIO()
     sizes = {key: {0: "count", 2: "rows", 3: "columns"} for key in (*inputs, output)}
     torch.onnx.export(
-        net,
+        _Named(name, net),
         tuple(inputs.values()),
         buffer,
         input_names=list(inputs),
@@ -58,6 +58,19 @@ def export_graph(name: str, net: nn.Module, inputs: dict[str, Tensor], output: s
     model = buffer.getvalue()
     _check_parity(name, net, inputs, model)
     return ExportedGraph(name, model, measure_ranges(model, feeds))
+
+
+class _Named(nn.Module):
+    """Puts the name of a net before those of its weights: several nets share one file."""
+
+    def __init__(self, name: str, net: nn.Module) -> None:
+        super().__init__()
+        self.add_module(name, net)
+        self._name = name
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = getattr(self, self._name)(*inputs)
+        return result
 
 
 def _check_parity(name: str, net: nn.Module, inputs: dict[str, Tensor], model: bytes) -> None:

@@ -87,9 +87,7 @@ class RepairTrunk(nn.Module):
 class RepairNet(nn.Module):
     """Encoder and trunk as they are trained; they are exported apart."""
 
-    def __init__(
-        self, widths: tuple[int, int, int, int], reference_width: int, reference_channels: int
-    ) -> None:
+    def __init__(self, widths: tuple[int, int, int, int], reference_width: int, reference_channels: int) -> None:
         super().__init__()
         self.encoder = ReferenceEncoder(reference_width, reference_channels)
         self.trunk = RepairTrunk(widths, reference_channels)

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from inspector.generator.training.config import RepairStage
 from inspector.generator.training.nets import RESIDUAL_GAIN, RepairNet
-from inspector.generator.training.samples import SampleBatch, SampleMaker, open_sources, read_shard, shard_path, write_shard
+from inspector.generator.training.samples import (
+    SampleBatch,
+    SampleMaker,
+    open_sources,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -177,7 +184,9 @@ class ShardFeed:
             rng = np.random.default_rng((stage.seed, 7, step))
             picks = rng.integers(0, len(window) * stage.shard_samples, stage.batch)
             yield to_tensors(
-                _gather([(self._loaded[window[pick // stage.shard_samples]], pick % stage.shard_samples) for pick in picks]),
+                _gather(
+                    [(self._loaded[window[pick // stage.shard_samples]], pick % stage.shard_samples) for pick in picks]
+                ),
                 device,
             )
             step += 1

@@ -115,9 +115,7 @@ def write_shard(maker: SampleMaker, folder: Path, number: int, seed: int, count:
 def read_shard(folder: Path, number: int) -> SampleBatch:
     """A shard written by `write_shard`."""
     with np.load(shard_path(folder, number)) as stored:
-        return SampleBatch(
-            stored["frame"], stored["base"], stored["hole"], stored["references"], stored["weights"]
-        )
+        return SampleBatch(stored["frame"], stored["base"], stored["hole"], stored["references"], stored["weights"])
 
 
 def shard_path(folder: Path, number: int) -> Path:

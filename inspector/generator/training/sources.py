@@ -67,9 +67,7 @@ class PhotographSource:
         """Of a few random places usually the richest: much of a photograph is background."""
         height, width = self.images.shape[1:3]
         tries = PLACES_TRIED if rng.random() < RICH_SHARE else 1
-        places = [
-            (int(rng.integers(0, width - cut + 1)), int(rng.integers(0, height - cut + 1))) for _ in range(tries)
-        ]
+        places = [(int(rng.integers(0, width - cut + 1)), int(rng.integers(0, height - cut + 1))) for _ in range(tries)]
         return max(places, key=lambda place: _detail(self.images[target], *place, cut))
 
 

@@ -5,19 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from inspector.scenes.lettering import STROKES, draw_text
+from inspector.scenes.lettering import draw_text
 from inspector.scenes.light import F32
 from inspector.scenes.relief import Relief
 from inspector.scenes.samples import fields, finishes, shapes
+from inspector.scenes.samples.board_parts import BOXED, can_stamp, chip_stamp, random_text, resistor_stamp, solder_stamp
 from inspector.scenes.samples.materials import Material, hsv, metal, plastic
 from inspector.scenes.samples.workpiece import Grain, Placement, Stamp, Workpiece, board_of, cover_with, put, stamp_of
-
-_LETTERS = "".join(sorted(STROKES))
-
-
-def random_text(dice: np.random.Generator, count: int) -> str:
-    """Characters that the strokes know."""
-    return "".join(dice.choice(list(_LETTERS), count))
 
 
 def _mask_colour(dice: np.random.Generator) -> Material:
@@ -44,7 +38,7 @@ def _tracks(shape: tuple[int, int], dice: np.random.Generator, pitch: float, wid
     for _ in range(count):
         heading = int(dice.integers(0, 4)) * 2
         bundle = int(dice.integers(1, 6))
-        start = np.array([dice.integers(0, shape[1] / pitch), dice.integers(0, shape[0] / pitch)]) * pitch
+        start = np.array([dice.integers(0, int(shape[1] / pitch)), dice.integers(0, int(shape[0] / pitch))]) * pitch
         path = [start]
         for _ in range(int(dice.integers(1, 5))):
             path.append(path[-1] + np.array(steps[heading]) * pitch * int(dice.integers(2, 12)))
@@ -55,92 +49,6 @@ def _tracks(shape: tuple[int, int], dice: np.random.Generator, pitch: float, wid
             points = np.round((np.array(path) + offset) * 16).astype(np.int32)
             cv2.polylines(sheet, [points], False, (255,), max(1, round(width)), cv2.LINE_AA, 4)
     return np.asarray(sheet.astype(np.float32) / 255.0, np.float32)
-
-
-def resistor_stamp(dice: np.random.Generator, long: float, wide: float) -> Stamp:
-    """A chip resistor or capacitor: body between two tinned ends."""
-    room = long / 2 + wide
-    relief = Relief((-room, -room, room, room), 1.0)
-    tin = metal(dice, "tin")
-    tall = wide * float(dice.uniform(0.3, 0.9))
-    put(relief, relief.box(0, 0, long, wide, wide * 0.08), tin, tall)
-    look = dice.random()
-    colour = (
-        hsv(0, 0, dice.uniform(0.08, 0.2))
-        if look < 0.5
-        else hsv(dice.uniform(0.07, 0.13), dice.uniform(0.25, 0.6), dice.uniform(0.5, 0.85))
-    )
-    middle = relief.box(0, 0, long * float(dice.uniform(0.5, 0.7)), wide * 1.02)
-    put(relief, middle, Material(colour, 0.0, float(dice.uniform(0.1, 0.6))), tall * 1.06)
-    if look < 0.5 and wide > 9 and dice.random() < 0.6:
-        sheet = np.zeros(relief.height.shape, np.uint8)
-        draw_text(sheet, random_text(dice, 3), relief.to_px(0, 0), wide * 0.5, 1)
-        relief.print_mask(sheet, hsv(0, 0, 0.85), 0.8)
-    return stamp_of(relief)
-
-
-def chip_stamp(dice: np.random.Generator, wide: float, high: float, pins: int, four_sides: bool) -> Stamp:
-    """An integrated circuit with gull-wing leads, a pin-1 mark and a laser mark."""
-    room = max(wide, high) * 0.5 + 0.22 * min(wide, high) + 3
-    relief = Relief((-room, -room, room, room), 1.0)
-    tin, lead = metal(dice, "tin"), 0.16 * min(wide, high) + 2
-    pitch = high * 0.9 / pins
-    for pin in range(pins):
-        y = (pin - (pins - 1) / 2) * pitch
-        for sign in (-1, 1):
-            x = sign * (wide / 2 + lead / 2 - 1)
-            foot = relief.box(x, y, lead, max(1.5, pitch * 0.5), 0.6)
-            slope = np.clip(0.5 - sign * foot.x / lead, 0, 1)
-            put(relief, foot, tin, np.asarray(2.0 + 4.0 * slope**0.5, np.float32))
-            if four_sides:
-                foot = relief.box(y * wide / high, sign * (high / 2 + lead / 2 - 1), max(1.5, pitch * 0.5), lead, 0.6)
-                slope = np.clip(0.5 - sign * foot.y / lead, 0, 1)
-                put(relief, foot, tin, np.asarray(2.0 + 4.0 * slope**0.5, np.float32))
-    black = Material(hsv(dice.uniform(0, 1), 0.05, dice.uniform(0.08, 0.22)), 0.0, float(dice.uniform(0.05, 0.5)))
-    block = relief.box(0, 0, wide, high, 1.0)
-    put(relief, block, black, np.asarray(5.0 + 5.0 * shapes.chamfer(block, 2.5), np.float32))
-    notch = relief.disc(-wide * 0.36, -high * 0.36, max(1.2, 0.05 * min(wide, high)))
-    finishes.groove(relief, notch, -1.0)
-    sheet = np.zeros(relief.height.shape, np.uint8)
-    letter = max(4.0, min(wide, high) * float(dice.uniform(0.12, 0.2)))
-    fit = max(2, int(wide * 0.8 / letter))
-    for row in range(int(dice.integers(1, 4))):
-        spot = relief.to_px(0, (row - 1) * letter * 1.5)
-        draw_text(sheet, random_text(dice, int(min(fit, dice.integers(3, 9)))), spot, letter, max(1, letter / 8))
-    relief.print_mask(sheet, hsv(0, 0, dice.uniform(0.4, 0.8)), float(dice.uniform(0.4, 0.9)))
-    return stamp_of(relief)
-
-
-def can_stamp(dice: np.random.Generator, radius: float) -> Stamp:
-    """An electrolytic capacitor from above: a sleeve, a metal top with a cross."""
-    room = radius * 1.3
-    relief = Relief((-room, -room, room, room), 1.0)
-    sleeve = plastic(dice)
-    edge = relief.disc(0, 0, radius)
-    put(relief, edge, sleeve, np.asarray(8 + 6 * edge.rounded_edge(radius * 0.2), np.float32))
-    top = relief.disc(0, 0, radius * 0.82)
-    put(relief, top, metal(dice, "aluminium"), np.asarray(12.0 + 1.5 * top.rounded_edge(radius * 0.1), np.float32))
-    turn = float(dice.uniform(0, np.pi))
-    for quarter in range(int(dice.integers(2, 4))):
-        cut = shapes.turned_box(relief, 0, 0, radius * 1.2, 1.6, turn + quarter * np.pi / 2)
-        finishes.groove(relief, cut, -1.2)
-    return stamp_of(relief)
-
-
-def solder_stamp(dice: np.random.Generator, radius: float) -> Stamp:
-    """A solder joint around a pin."""
-    room = radius * 1.6
-    relief = Relief((-room, -room, room, room), 1.0)
-    pad = relief.disc(0, 0, radius * 1.15)
-    put(relief, pad, metal(dice, "tin"), 0.6)
-    blob = shapes.lobes(relief, 0, 0, radius, dice, 0.08)
-    cone = np.clip(-blob.distance / radius, 0, 1)
-    tin = Material(metal(dice, "tin").albedo, 1.0, float(dice.uniform(0.5, 0.95)))
-    put(relief, blob, tin, np.asarray(0.6 + radius * 0.7 * cone**1.5, np.float32))
-    if dice.random() < 0.7:
-        pin = relief.disc(float(dice.normal(0, 0.05)) * radius, 0.0, radius * 0.35)
-        put(relief, pin, metal(dice), np.asarray(radius * (0.5 + 0.3 * pin.rounded_edge(radius * 0.2)), np.float32))
-    return stamp_of(relief)
 
 
 def _bare_board(dice: np.random.Generator, relief: Relief, side: float, scale: float) -> None:
@@ -180,8 +88,8 @@ def pcb(dice: np.random.Generator, side: int) -> Workpiece:
         board = relief.box(
             whole * float(dice.uniform(0.35, 0.65)),
             whole * float(dice.uniform(0.35, 0.65)),
-            *(whole * dice.uniform(0.6, 0.9, 2)),
-            radius=float(dice.uniform(0, 10)),
+            *shapes.pair(whole * dice.uniform(0.6, 0.9, 2)),
+            float(dice.uniform(0, 10)),
         )
         cover = finishes.sheet_of(relief, board)
         _bare_board(dice, relief, whole, scale)
@@ -193,6 +101,7 @@ def pcb(dice: np.random.Generator, side: int) -> Workpiece:
         cover = np.ones(relief.height.shape, np.float32)
         _bare_board(dice, relief, whole, scale)
         _silkscreen(dice, relief, whole, scale)
+    relief.coverage[:] = cover
     _populate(work, dice, whole, scale, cover)
     finishes.speckle(work, dice, cover, 0.4)
     if dice.random() < 0.5:
@@ -210,6 +119,11 @@ def _populate(work: Workpiece, dice: np.random.Generator, whole: float, scale: f
         stock.append((chip_stamp(dice, wide, high, pins, bool(dice.random() < 0.3)), wide * 1.4, high * 1.4))
     radius = float(dice.uniform(10, 26)) * scale
     stock.append((can_stamp(dice, radius), 2.2 * radius, 2.2 * radius))
+    for number in dice.permutation(len(BOXED))[: int(dice.integers(1, 5))]:
+        long = float(dice.uniform(18, 50)) * scale
+        wide = long * float(dice.uniform(0.4, 1.0))
+        stock.append((BOXED[int(number)](dice, long, wide), long * 1.15, wide * 1.2))
+    large = len(stock)
     for _ in range(3):
         long = float(dice.uniform(9, 24)) * scale
         wide = long * float(dice.uniform(0.45, 0.65))
@@ -218,8 +132,8 @@ def _populate(work: Workpiece, dice: np.random.Generator, whole: float, scale: f
         radius = float(dice.uniform(4, 9)) * scale
         stock.append((solder_stamp(dice, radius), 2.6 * radius, 2.6 * radius))
     tin = metal(dice, "tin")
-    for attempt in range(int(dice.integers(25, 90))):
-        stamp, wide, high = stock[attempt % 4 if attempt < 8 else int(dice.integers(4, len(stock)))]
+    for attempt in range(int(dice.integers(25, 100))):
+        stamp, wide, high = stock[attempt % large if attempt < 2 * large else int(dice.integers(large, len(stock)))]
         quarter = int(dice.integers(0, 4))
         if quarter % 2:
             wide, high = high, wide
@@ -261,6 +175,7 @@ def bare_board(dice: np.random.Generator, side: int) -> Workpiece:
         put(relief, pad, copper, 1.0)
         if dice.random() < 0.6:
             put(relief, relief.disc(x, y, radius * 0.45), ground, -1.0)
+    relief.coverage[:] = 1.0
     if not binary:
         finishes.brush(work, dice, np.asarray(tracks, np.float32), amount=0.6)
         finishes.speckle(work, dice, None, 0.5)
@@ -382,6 +297,7 @@ def solder_side(dice: np.random.Generator, side: int) -> Workpiece:
     _bare_board(dice, relief, whole, scale)
     pitch = float(dice.uniform(14, 26)) * scale
     stock = [solder_stamp(dice, pitch * float(dice.uniform(0.26, 0.4))) for _ in range(4)]
+    relief.coverage[:] = 1.0
     filled = float(dice.uniform(0.3, 0.95))
     for row in range(int(whole / pitch) + 1):
         run = dice.random() < filled

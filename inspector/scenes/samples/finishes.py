@@ -98,6 +98,9 @@ def finish(work: Workpiece, dice: np.random.Generator, material: Material, where
             brush(work, dice, where)
         elif look < 0.75:
             cast_skin(work, dice, where, 0.5)
+        if dice.random() < 0.5:
+            fine = fields.octaves(roomy(work.relief), dice, 4.0, 0.0)
+            work.grains.append(Grain(fine, albedo=float(dice.uniform(0.01, 0.06)), where=where))
     elif dice.random() < 0.5:
         peel(work, dice, where)
     else:
@@ -124,8 +127,8 @@ def lay_ground(work: Workpiece, dice: np.random.Generator, look: str | None = No
         if dice.random() < 0.6:
             speckle(work, dice, None, 0.6)
     elif chosen == "colour":
-        hue, value = dice.uniform(0, 1), dice.uniform(0.25, 0.8)
-        cover_with(relief, Material(hsv(hue, dice.uniform(0.4, 0.9), value), 0.0, 0.2))
+        paint = hsv(dice.uniform(0, 1), dice.uniform(0.4, 0.9), dice.uniform(0.25, 0.8))
+        cover_with(relief, Material(paint, 0.0, 0.2))
         peel(work, dice, None)
     elif chosen == "felt":
         cover_with(relief, Material(hsv(dice.uniform(0, 1), dice.uniform(0.1, 0.8), dice.uniform(0.15, 0.6)), 0.0, 0.0))

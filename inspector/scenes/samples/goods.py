@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 
-from inspector.scenes.lettering import draw_text
+from inspector.scenes.lettering import draw_text, text_width
 from inspector.scenes.light import F32
 from inspector.scenes.relief import Relief
 from inspector.scenes.samples import fields, finishes, shapes
-from inspector.scenes.samples.electronics import random_text
+from inspector.scenes.samples.board_parts import random_text
 from inspector.scenes.samples.materials import Material, contrasting, hsv, metal, natural, plastic
 from inspector.scenes.samples.workpiece import Grain, Placement, Stamp, Workpiece, board_of, put, stamp_of
 
@@ -25,10 +25,14 @@ def _sheet(relief: Relief) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return fields.text_sheet((relief.height.shape[0], relief.height.shape[1]))
 
 
-def _imprint(work: Workpiece, dice: np.random.Generator, x: float, y: float, size: float, ground: F32) -> None:
-    """Text, printed or pressed in."""
+def _imprint(
+    work: Workpiece, dice: np.random.Generator, x: float, y: float, size: float, room: float, ground: F32
+) -> None:
+    """Text no wider than `room`, printed or pressed in."""
     sheet = _sheet(work.relief)
-    draw_text(sheet, random_text(dice, int(dice.integers(1, 6))), (x, y), size, max(1.0, size / 7))
+    text = random_text(dice, int(dice.integers(1, 6)))
+    size = min(size, room / max(1.0, text_width(text, 1.0)))
+    draw_text(sheet, text, (x, y), size, max(1.0, size / float(dice.uniform(5, 11))))
     if dice.random() < 0.6:
         work.relief.print_mask(sheet, contrasting(dice, ground), float(dice.uniform(0.6, 0.95)))
     else:
@@ -55,7 +59,7 @@ def capsule(dice: np.random.Generator, side: int) -> Workpiece:
     put(relief, cut, two, shapes.dome(cap, radius))
     size = radius * float(dice.uniform(0.4, 0.7))
     spot = centre - axis * long * 0.2
-    _imprint(work, dice, float(spot[0]), float(spot[1]), size, one.albedo)
+    _imprint(work, dice, float(spot[0]), float(spot[1]), size, 1.5 * radius, one.albedo)
     finishes.speckle(work, dice, None, 0.3)
     work.pliable_px = float(dice.uniform(0, 0.5))
     return work
@@ -77,7 +81,7 @@ def pill_stamp(dice: np.random.Generator, radius: float, material: Material) -> 
         where = np.clip(-tablet.distance, 0, 1).max()
         finishes.groove(relief, score, -1.5 * float(where))
     elif radius > 9:
-        _imprint(work, dice, *relief.to_px(0, 0), radius * 0.6, material.albedo)
+        _imprint(work, dice, *relief.to_px(0, 0), radius * 0.6, 1.4 * radius, material.albedo)
     return stamp_of(relief)
 
 
@@ -93,7 +97,7 @@ def pill(dice: np.random.Generator, side: int) -> Workpiece:
     cover = finishes.sheet_of(relief, tablet)
     specks = fields.spots(finishes.roomy(relief), dice, int(dice.integers(0, 400)), float(dice.uniform(0.8, 2.2)))
     work.grains.append(Grain(specks, albedo=-float(dice.uniform(0.1, 0.7)), where=cover))
-    _imprint(work, dice, whole / 2, whole / 2, short * float(dice.uniform(0.3, 0.6)), material.albedo)
+    _imprint(work, dice, whole / 2, whole / 2, short * float(dice.uniform(0.3, 0.6)), 1.3 * short, material.albedo)
     finishes.speckle(work, dice, cover, 0.5)
     return work
 
@@ -160,7 +164,7 @@ def cap(dice: np.random.Generator, side: int) -> Workpiece:
         relief.mark(print_area, plastic(dice).albedo, 0.95)
     for _ in range(int(dice.integers(1, 4))):
         y = centre + float(dice.uniform(-0.35, 0.35)) * radius
-        _imprint(work, dice, centre, y, radius * float(dice.uniform(0.1, 0.28)), material.albedo)
+        _imprint(work, dice, centre, y, radius * float(dice.uniform(0.1, 0.28)), 1.3 * radius, material.albedo)
     finishes.finish(work, dice, material)
     return work
 
@@ -228,6 +232,9 @@ def toy(dice: np.random.Generator, side: int) -> Workpiece:
     """A moulded figure: limbs that melt into each other, printed eyes and marks, mostly on white."""
     work, relief, whole = _start(dice, side, "white" if dice.random() < 0.65 else None)
     material = finishes.smooth_plastic(dice)
+    if dice.random() < 0.6:
+        colour = hsv(dice.uniform(0, 1), dice.uniform(0.5, 1.0), dice.uniform(0.5, 1.0))
+        material = Material(colour, 0.0, material.gloss)
     zoom = float(dice.choice([1.0, dice.uniform(1.2, 2.0)]))
     shift = dice.normal(0, 0.1, 2) * whole * (zoom - 0.7)
     rows, columns = relief.height.shape
@@ -262,6 +269,13 @@ def toy(dice: np.random.Generator, side: int) -> Workpiece:
             where = np.clip(-gap[eye.rows, eye.columns], 0, 1)
             relief.mark(eye, ink, np.asarray(where, np.float32))
     cover = finishes.sheet_of(relief, figure)
+    if dice.random() < 0.6:
+        other = plastic(dice).albedo
+        share = (
+            np.clip(2.0 * fields.octaves((rows, columns), dice, whole * 0.5, 1.0) - dice.uniform(0, 2), 0, 1) * cover
+        )
+        for plane, colour in zip(relief.albedo, other, strict=True):
+            plane += np.asarray(0.9 * share * (colour - plane), np.float32)
     finishes.peel(work, dice, cover)
     if dice.random() < 0.4:
         finishes.wear(work, dice, cover)
@@ -298,7 +312,7 @@ def macaroni(dice: np.random.Generator, side: int) -> Workpiece:
         tube = shapes.with_distance(shapes.whole(relief), gap)
         put(relief, tube, material, np.asarray(shapes.dome(tube, radius) + number * 2.0, np.float32))
         if dice.random() < 0.7:
-            end = shapes.ellipse(relief, *path[0], radius * 0.35, radius * 0.7, float(angle))
+            end = shapes.ellipse(relief, *shapes.pair(path[0]), radius * 0.35, radius * 0.7, float(angle))
             dark = Material(np.asarray(material.albedo * np.float32(0.3), np.float32), 0.0, 0.1)
             put(relief, end, dark, 0.0)
     finishes.finish(work, dice, material)
@@ -315,11 +329,11 @@ def blob(dice: np.random.Generator, side: int) -> Workpiece:
     for _number in range(count):
         centre = whole * (np.array([0.5, 0.5]) if count == 1 else dice.uniform(0.25, 0.75, 2))
         radius = whole * float(dice.uniform(0.25, 0.38)) / (1.0 if count == 1 else 2.0)
-        lump = shapes.lobes(relief, *centre, radius, dice, float(dice.uniform(0.02, 0.3)))
+        lump = shapes.lobes(relief, *shapes.pair(centre), radius, dice, float(dice.uniform(0.02, 0.3)))
         height = shapes.dome(lump, radius * float(dice.uniform(0.3, 1.0))) * float(dice.uniform(0.4, 1.0))
         put(relief, lump, material, np.asarray(height + 2.0, np.float32))
         if dice.random() < 0.5:
-            dent = shapes.lobes(relief, *(centre + dice.normal(0, 0.1, 2) * radius), radius * 0.4, dice, 0.3)
+            dent = shapes.lobes(relief, *shapes.pair(centre + dice.normal(0, 0.1, 2) * radius), radius * 0.4, dice, 0.3)
             finishes.groove(
                 relief, dent, np.asarray(float(dice.normal(0, 4)) * dent.rounded_edge(radius * 0.3), np.float32)
             )
@@ -375,7 +389,9 @@ def label(dice: np.random.Generator, side: int) -> Workpiece:
     work, relief, whole = _start(dice, side)
     paper = plastic(dice) if dice.random() < 0.5 else Material(hsv(0.1, 0.04, dice.uniform(0.8, 1.0)), 0.0, 0.2)
     if dice.random() < 0.6:
-        patch = relief.box(whole / 2, whole / 2, *(whole * dice.uniform(0.7, 0.95, 2)), float(dice.uniform(0, 14)))
+        patch = relief.box(
+            whole / 2, whole / 2, *shapes.pair(whole * dice.uniform(0.7, 0.95, 2)), float(dice.uniform(0, 14))
+        )
     else:
         patch = shapes.whole(relief)
     cover = finishes.body(work, dice, patch, paper, 1.2, 1.0)

@@ -7,15 +7,31 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inspector.scenes.samples import electronics, goods, mechanics, textures
+from inspector.scenes.samples import electronics, goods, joined, mechanics, mixtures, moulded, textures
 from inspector.scenes.samples.workpiece import Workpiece
 
 Maker: TypeAlias = Callable[[np.random.Generator, int], Workpiece]
 
-KINDS: dict[str, Maker] = {**electronics.MAKERS, **goods.MAKERS, **mechanics.MAKERS, **textures.MAKERS}
+KINDS: dict[str, Maker] = {
+    **electronics.MAKERS,
+    **goods.MAKERS,
+    **joined.MAKERS,
+    **mechanics.MAKERS,
+    **mixtures.MAKERS,
+    **moulded.MAKERS,
+    **textures.MAKERS,
+}
 """The maker of every kind."""
 
-_WEIGHTS: dict[str, float] = {"pcb": 3.0, "noise": 1.5, "composed": 3.0, "toy": 2.0}
+_WEIGHTS: dict[str, float] = {
+    "pcb": 3.0,
+    "noise": 1.5,
+    "composed": 3.0,
+    "toy": 2.0,
+    "inlaid": 2.0,
+    "thread": 2.0,
+    "ground_metal": 2.0,
+}
 """How often a kind is drawn against the others' 1."""
 
 

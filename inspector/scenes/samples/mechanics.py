@@ -7,7 +7,7 @@ import numpy as np
 from inspector.scenes.lettering import draw_text
 from inspector.scenes.relief import Patch, Relief
 from inspector.scenes.samples import fields, finishes, shapes
-from inspector.scenes.samples.electronics import random_text
+from inspector.scenes.samples.board_parts import random_text
 from inspector.scenes.samples.materials import Material, contrasting, hsv, metal, natural, plastic
 from inspector.scenes.samples.workpiece import Grain, Placement, Workpiece, board_of, cover_with, put, stamp_of
 
@@ -137,7 +137,7 @@ def machined(dice: np.random.Generator, side: int) -> Workpiece:
     if dice.random() < 0.6:
         finishes.brush(work, dice, cover)
     else:
-        _rings(work, dice, relief.disc(*(dice.uniform(-0.5, 1.5, 2) * whole), 2.5 * whole), 0.6)
+        _rings(work, dice, relief.disc(*shapes.pair(dice.uniform(-0.5, 1.5, 2) * whole), 2.5 * whole), 0.6)
     finishes.wear(work, dice, cover)
     return work
 
@@ -296,7 +296,7 @@ def screw(dice: np.random.Generator, side: int) -> Workpiece:
         put(relief, tip, material, shapes.dome(tip, radius * 0.5))
     look = dice.random()
     if look < 0.5:
-        head = shapes.turned_box(relief, *first, radius * 1.3, radius * 3.6, turn, radius * 0.3)
+        head = shapes.turned_box(relief, *shapes.pair(first), radius * 1.3, radius * 3.6, turn, radius * 0.3)
         put(
             relief,
             head,
@@ -453,7 +453,9 @@ def assembly(dice: np.random.Generator, side: int) -> Workpiece:
         part = Relief((-1.3 * size, -1.3 * size, 1.3 * size, 1.3 * size), 1.0)
         small = Workpiece(part)
         for _ in range(int(dice.integers(1, 4))):
-            patch = _outline(dice, part, *(dice.normal(0, 0.12, 2) * size), size * float(dice.uniform(0.4, 0.95)))
+            patch = _outline(
+                dice, part, *shapes.pair(dice.normal(0, 0.12, 2) * size), size * float(dice.uniform(0.4, 0.95))
+            )
             material = metal(dice) if dice.random() < 0.5 else plastic(dice)
             finishes.body(small, dice, patch, material, float(dice.uniform(2, 12)), float(dice.uniform(1.5, 8)))
         kinds.append(stamp_of(part))

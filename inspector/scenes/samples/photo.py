@@ -45,7 +45,10 @@ class Rig:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """The camera of a station; sigmas in pixels, noise as a share of full scale."""
+    """The camera of a station; sigmas in pixels, noise as a share of full scale.
+
+    `focus_tilt` is how far (x, y) the plane of focus leans, `spot` a bright place: x, y, radius in half pictures, gain.
+    """
 
     exposure: float
     gamma: float
@@ -61,6 +64,8 @@ class Camera:
     tilt: tuple[float, float]
     jpeg: int
     grey: bool
+    focus_tilt: tuple[float, float]
+    spot: tuple[float, float, float, float]
 
 
 def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
@@ -123,17 +128,33 @@ def draw_camera(dice: np.random.Generator) -> Camera:
         gamma=float(dice.uniform(1.7, 2.4)),
         shoulder=float(dice.uniform(0.8, 2.2)),
         black=float(max(0.0, dice.normal(0.0, 0.02))),
-        blur_px=float(dice.uniform(0.45, 1.3)),
+        blur_px=float(np.exp(dice.uniform(np.log(0.3), np.log(1.1)))),
         focus_depth=float(dice.uniform(0.0, 1.0) ** 3),
         fringe=float(max(0.0, dice.normal(0.0, 0.0008))),
-        sharpen=float(max(0.0, dice.normal(0.25, 0.45))),
+        sharpen=float(max(0.0, dice.normal(0.4, 0.5))),
         noise=float(0.0025 * np.exp(dice.uniform(0, 2.2))),
         noise_grain=float(dice.uniform(0.0, 0.8)),
         vignette=float(abs(dice.normal(0, 0.12))),
         tilt=(float(dice.normal(0, 0.08)), float(dice.normal(0, 0.08))),
         jpeg=int(dice.choice([0, int(dice.integers(70, 98))])),
         grey=bool(dice.random() < 0.15),
+        focus_tilt=_draw_focus_tilt(dice),
+        spot=_draw_spot(dice),
     )
+
+
+def _draw_focus_tilt(dice: np.random.Generator) -> tuple[float, float]:
+    """Mostly flat; close up, one side may be well out of focus."""
+    if dice.random() < 0.7:
+        return 0.0, 0.0
+    return float(dice.normal(0, 0.5)), float(dice.normal(0, 0.5))
+
+
+def _draw_spot(dice: np.random.Generator) -> tuple[float, float, float, float]:
+    """Mostly without effect; else a lamp's image that may burn out."""
+    x, y = (float(value) for value in dice.uniform(-1.1, 1.1, 2))
+    gain = 0.0 if dice.random() < 0.75 else float(dice.uniform(0.3, 2.5))
+    return x, y, float(dice.uniform(0.2, 0.9)), gain
 
 
 def vary_camera(camera: Camera, dice: np.random.Generator, strength: float) -> Camera:
@@ -144,6 +165,7 @@ def vary_camera(camera: Camera, dice: np.random.Generator, strength: float) -> C
         exposure=camera.exposure * float(np.exp(strength * dice.normal(0, 0.07))),
         blur_px=float(max(0.3, camera.blur_px * np.exp(strength * dice.normal(0, 0.12)))),
         noise=camera.noise * float(np.exp(strength * dice.normal(0, 0.2))),
+        spot=(camera.spot[0] + float(shift[0]), camera.spot[1] + float(shift[1]), *camera.spot[2:]),
         tilt=(camera.tilt[0] + float(shift[0]), camera.tilt[1] + float(shift[1])),
     )
 
@@ -202,11 +224,11 @@ def _sky_over(height: F32) -> F32:
 
 def shade(surface: Surface, rig: Rig) -> F32:
     """Linear light (H, W, 3) that leaves the surface towards the camera."""
-    height = cv2.GaussianBlur(surface.height, (0, 0), 0.6)
+    height = cv2.GaussianBlur(surface.height, (0, 0), 0.4)
     dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125, borderType=cv2.BORDER_REPLICATE)
     dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125, borderType=cv2.BORDER_REPLICATE)
     up = 1.0 / np.sqrt(1.0 + dx * dx + dy * dy)
-    nx, ny = -dx * up, -dy * up
+    nx, ny = np.asarray(-dx * up, np.float32), np.asarray(-dy * up, np.float32)
     lit, sky = _lit_by(surface.height, rig.lamps[0], rig.softness), _sky_over(surface.height)
     key = np.zeros_like(up)
     for number, lamp in enumerate(rig.lamps):
@@ -245,11 +267,16 @@ def _mirrored(surface: Surface, rig: Rig, nx: F32, ny: F32) -> F32:
 def develop(light: F32, height: F32, camera: Camera, dice: np.random.Generator) -> U8:
     """The picture (H, W, 3) uint8 BGR of linear light."""
     side = light.shape[0]
-    seen = cv2.GaussianBlur(light, (0, 0), camera.blur_px)
+    seen = np.asarray(cv2.GaussianBlur(light, (0, 0), camera.blur_px), np.float32)
     if camera.focus_depth > 0.15:
         depth = np.clip(np.abs(height - np.float32(np.median(height))) / (0.12 * side), 0, 1) * camera.focus_depth
         far = cv2.GaussianBlur(light, (0, 0), camera.blur_px + 2.0)
         seen += depth[..., None] * (far - seen)
+    axis = np.linspace(-1.0, 1.0, side, dtype=np.float32)
+    x, y = axis[None, :], axis[:, None]
+    if any(camera.focus_tilt):
+        away = np.clip(np.abs(camera.focus_tilt[0] * x + camera.focus_tilt[1] * y) - 0.15, 0, 1)
+        seen += away[..., None] * (cv2.GaussianBlur(seen, (0, 0), 3.0) - seen)
     if camera.fringe > 2e-4:
         for channel, sign in ((0, -1.0), (2, 1.0)):
             grow = 1.0 + sign * camera.fringe
@@ -258,12 +285,15 @@ def develop(light: F32, height: F32, camera: Camera, dice: np.random.Generator) 
                 np.ascontiguousarray(seen[..., channel]), matrix, (side, side), borderMode=cv2.BORDER_REPLICATE
             )
             seen[..., channel] = plane
-    axis = np.linspace(-1.0, 1.0, side, dtype=np.float32)
-    x, y = axis[None, :], axis[:, None]
-    gain = (1.0 - camera.vignette * (x * x + y * y) / 2) * (1.0 + camera.tilt[0] * x) * (1.0 + camera.tilt[1] * y)
+    leaning = (1.0 + camera.tilt[0] * x) * (1.0 + camera.tilt[1] * y)
+    gain = (1.0 - camera.vignette * (x * x + y * y) / 2) * leaning
+    if camera.spot[3]:
+        across = ((x - camera.spot[0]) ** 2 + (y - camera.spot[1]) ** 2) / (2 * camera.spot[2] ** 2)
+        gain = gain * (1.0 + camera.spot[3] * np.exp(-across))
     seen *= (gain * np.float32(camera.exposure))[..., None]
     if camera.grey:
-        seen = cv2.merge([cv2.transform(seen, np.array([[0.15, 0.6, 0.25]], np.float32))] * 3)
+        grey = cv2.transform(seen, np.array([[0.15, 0.6, 0.25]], np.float32))
+        seen = np.asarray(cv2.merge([grey] * 3), np.float32)
     seen = np.asarray(np.maximum(seen, 0.0), np.float32)
     noisy = seen + _noise(seen, camera, dice)
     curve = _tone_curve(camera)
@@ -283,7 +313,8 @@ def _noise(light: F32, camera: Camera, dice: np.random.Generator) -> F32:
     planes = 1 if camera.grey else 3
     white = dice.standard_normal((*light.shape[:2], planes), np.float32)
     if camera.noise_grain > 0.2:
-        white = cv2.GaussianBlur(white, (0, 0), camera.noise_grain).reshape(white.shape)
+        soft = cv2.GaussianBlur(white, (0, 0), camera.noise_grain).reshape(white.shape)
+        white = np.asarray(soft, np.float32)
         white *= np.float32(1.0 + 2.2 * camera.noise_grain**2)
     level = np.float32(camera.noise) * np.sqrt(np.minimum(light, 2.0) + np.float32(0.05))
     return np.asarray(white * level, np.float32)

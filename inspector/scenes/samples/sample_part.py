@@ -10,13 +10,24 @@ import numpy as np
 
 from inspector.scenes.defects import Use
 from inspector.scenes.light import F32, U8
-from inspector.scenes.samples import photo, spoiling
+from inspector.scenes.samples import finishes, photo, spoiling
 from inspector.scenes.samples.kinds import KINDS, draw_kind
+from inspector.scenes.samples.mixtures import cloud, lay_on_texture, wrap_in_texture
 from inspector.scenes.samples.photo import Camera, Rig
 from inspector.scenes.samples.spoiling import Mask, Stage
-from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble
+from inspector.scenes.samples.workpiece import Placement, Stamp, Workpiece, assemble, close_up
 
 LEAST_SIDE_PX = 64
+"""Below this no maker has room for its details."""
+WHOLE_SHARE = 0.5
+"""How often a part is seen whole and straight."""
+MOST_CLOSER = 2.0
+"""How much closer than whole a part is seen at most."""
+TEXTURED_GROUND_SHARE = 0.2
+WRAPPED_SHARE = 0.15
+CLOUDED_SHARE = 0.5
+UNEVEN_SHARE = 0.5
+DUSTY_SHARE = 0.3
 _BORDER_PX = 6
 _METER_STREAM = 1
 _VIEW_STREAM = 2
@@ -28,6 +39,7 @@ class SamplePart:
     """A part or surface under its station's light and camera.
 
     With `registered`, all its pictures show the same place, pixel on pixel; without, they only share the material.
+    `restlessness` is how much more than usual its pieces and its station differ from picture to picture.
     """
 
     seed: int
@@ -37,6 +49,7 @@ class SamplePart:
     work: Workpiece
     rig: Rig
     camera: Camera
+    restlessness: float
 
     def render(self, seed: int, *, variation: float = 1.0, misregistration_px: float = 0.0) -> U8:
         """A good photograph, (side, side, 3) uint8 BGR: another piece at another moment. Deterministic.
@@ -44,11 +57,15 @@ class SamplePart:
         `variation` scales what differs between pieces and moments (0: hardly anything, 1: a usual line).
         `misregistration_px` is how far corners may be off through shift, turn and scale.
         """
+        return self._photograph(self.work, seed, variation, misregistration_px)
+
+    def _photograph(self, work: Workpiece, seed: int, variation: float, misregistration_px: float) -> U8:
         dice = np.random.default_rng([self.seed, _VIEW_STREAM, seed])
+        variation *= self.restlessness
         rig = photo.vary_rig(self.rig, dice, variation)
         camera = photo.vary_camera(self.camera, dice, variation)
         whole = self.side_px + 2 * _BORDER_PX
-        surface = assemble(self.work, dice, variation, whole)
+        surface = assemble(work, dice, variation, whole)
         light, height = photo.shade(surface, rig), surface.height
         pliable = self.work.pliable_px * variation
         pose = _draw_pose(dice, whole, misregistration_px)
@@ -56,8 +73,13 @@ class SamplePart:
             light, height = photo.bend(light, height, dice, pliable, pose)
         return photo.develop(_inner(light, self.side_px), _inner(height, self.side_px), camera, dice)
 
-    def spoil(self, image: U8, seed: int, families: Use | Sequence[str] | None = None) -> tuple[U8, Mask, str]:
+    def spoil(
+        self, image: U8, seed: int, families: Use | Sequence[str] | None = None, *, view: int | None = None
+    ) -> tuple[U8, Mask, str]:
         """A copy of one of this part's photographs with one defect, its mask (side, side) bool, and its kind.
+
+        With `view`, the seed that `image` was rendered from (at the usual variation, registered), a faulty loose piece
+        is photographed again at that very moment; without, the difference it makes to an ideal picture is added.
 
         Outside the mask no byte differs; inside every pixel does. `families` is a use ("train", "judge") or a list
         of names; all when None. Raises ValueError for an image of another size or an unknown family, and RuntimeError
@@ -70,7 +92,7 @@ class SamplePart:
         for number in dice.permutation(len(kinds)):
             kind = kinds[int(number)]
             if kind in spoiling.LOOSE_PIECE_FAMILIES:
-                made = self._spoil_piece(image, kind, dice)
+                made = self._spoil_piece(image, kind, dice, view)
             else:
                 stage = Stage(image, self.rig.lamps[0].direction[:2])
                 made = spoiling.paint_kind(image, kind, dice, stage, self._on_part(dice))
@@ -85,12 +107,13 @@ class SamplePart:
             return np.ones((self.side_px, self.side_px), np.float32)
         return cover
 
-    def _spoil_piece(self, image: U8, kind: str, dice: np.random.Generator) -> tuple[U8, Mask] | None:
-        """Fault one loose piece: the difference it makes to an ideal photograph goes into this one."""
-        good = self._ideal(self.work)
+    def _spoil_piece(self, image: U8, kind: str, dice: np.random.Generator, view: int | None) -> tuple[U8, Mask] | None:
+        """Fault one loose piece."""
+        good = self._ideal(self.work) if view is None else image
         for _ in range(spoiling.ATTEMPTS):
             faulty = replace(self.work, placements=_with_fault(self.work.placements, kind, dice, self.side_px))
-            change = self._ideal(faulty).astype(np.float32) - good
+            bad = self._ideal(faulty) if view is None else self._photograph(faulty, view, 1.0, 0.0)
+            change = bad.astype(np.float32) - good
             spoilt = np.clip(image + change + 0.5, 0, 255).astype(np.uint8)
             kept = spoiling.keep_visible(image, np.where(np.abs(change).max(axis=2)[..., None] < 3, image, spoilt))
             if kept is not None:
@@ -106,7 +129,7 @@ class SamplePart:
 
 
 def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
-    """Draw a part or surface; the same seed gives the same part on any machine.
+    """Draw a part or surface; the same seed gives the same part in any process.
 
     `kind` is one of `KINDS`, drawn by their shares when None. Raises ValueError for a side below `LEAST_SIDE_PX`.
     """
@@ -114,9 +137,43 @@ def make_part(seed: int, side_px: int, kind: str | None = None) -> SamplePart:
         raise ValueError(f"a sample needs at least {LEAST_SIDE_PX} px a side, not {side_px}")
     dice = np.random.default_rng([seed])
     chosen = kind or draw_kind(dice)
-    work = KINDS[chosen](dice, side_px)
+    work = _draw_work(chosen, dice, side_px)
     rig, camera = photo.draw_rig(dice), photo.draw_camera(dice)
-    return SamplePart(seed, chosen, side_px, work.registered, work, rig, _metered(work, rig, camera, seed, side_px))
+    metered = _metered(work, rig, camera, seed, side_px)
+    restlessness = float(np.clip(np.exp(dice.normal(0.0, 0.4)), 0.4, 2.0))
+    return SamplePart(seed, chosen, side_px, work.registered, work, rig, metered, restlessness)
+
+
+def _draw_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
+    """The workpiece as a whole, or turned and closer: only a piece of it is in the picture."""
+    if dice.random() < WHOLE_SHARE:
+        return _make_work(kind, dice, side_px)
+    closer = float(dice.choice([1.0, np.exp(dice.uniform(0.1, np.log(MOST_CLOSER)))]))
+    work = _make_work(kind, dice, int(side_px * closer))
+    if not work.registered:
+        return work
+    turn_deg = float(dice.choice([0.0, 90.0, 180.0, 270.0, dice.uniform(0, 360)]) + dice.normal(0, 2.0))
+    extent = np.array(work.relief.height.shape[::-1])
+    reach = (closer - 1.0) / 2 * side_px
+    centre = extent / 2 - 0.5 + dice.uniform(-reach, reach, 2)
+    return close_up(work, side_px, (float(centre[0]), float(centre[1])), turn_deg)
+
+
+def _make_work(kind: str, dice: np.random.Generator, side_px: int) -> Workpiece:
+    """The workpiece as its maker made it, or on another ground, or with the structure of a texture."""
+    work = KINDS[kind](dice, side_px)
+    look = dice.random()
+    if work.registered and look < TEXTURED_GROUND_SHARE:
+        lay_on_texture(work, dice, side_px)
+    elif work.registered and look > 1.0 - WRAPPED_SHARE:
+        wrap_in_texture(work, dice, side_px)
+    elif not work.registered and look < CLOUDED_SHARE:
+        cloud(work, dice)
+    if dice.random() < UNEVEN_SHARE:
+        finishes.speckle(work, dice, None, 0.5)
+    if dice.random() < DUSTY_SHARE:
+        finishes.dust(work, dice)
+    return work
 
 
 def _metered(work: Workpiece, rig: Rig, camera: Camera, seed: int, side_px: int) -> Camera:
@@ -128,7 +185,7 @@ def _metered(work: Workpiece, rig: Rig, camera: Camera, seed: int, side_px: int)
         return replace(camera, exposure=float(dice.uniform(1.0, 1.5)) / max(1e-4, ground))
     bright = float(np.percentile(light, 97))
     middle = float(light.mean())
-    wanted = float(np.exp(dice.normal(np.log(0.18), 0.8)))
+    wanted = float(np.exp(dice.normal(np.log(0.16), 0.95)))
     exposure = min(wanted / max(1e-4, middle), float(dice.uniform(0.7, 1.6)) / max(1e-4, bright))
     return replace(camera, exposure=exposure)
 
@@ -145,7 +202,7 @@ def _draw_pose(dice: np.random.Generator, side: int, reach_px: float) -> F32:
     middle = (side - 1) / 2
     turn_deg = float(np.rad2deg(draws[0] * reach_px / (2 * side)))
     matrix = cv2.getRotationMatrix2D((middle, middle), turn_deg, float(1.0 + draws[1] * reach_px / (2 * side)))
-    matrix[:, 2] += draws[2:] * reach_px * 0.5
+    matrix = matrix + np.array([[0.0, 0.0, draws[2]], [0.0, 0.0, draws[3]]]) * reach_px * 0.5
     return np.asarray(matrix, np.float32)
 
 

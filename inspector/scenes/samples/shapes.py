@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inspector.scenes.light import F32
 from inspector.scenes.relief import Patch, Relief
 
 Point = tuple[float, float]
+
+
+def pair(values: NDArray[np.floating]) -> Point:
+    """Two values as plain numbers."""
+    return float(values[0]), float(values[1])
 
 
 def _square(relief: Relief, x: float, y: float, reach: float) -> Patch:

@@ -43,6 +43,9 @@ FAMILIES: dict[str, Use] = {
 LOOSE_PIECE_FAMILIES = ("missing_part", "misplaced_part", "extra_part", "wrong_part")
 """Families that need a part with loose pieces."""
 
+EDGE_FAMILIES = ("burr", "chipped_edge", "short", "open", "print_fault")
+"""Families that begin at edges of the part or of its print."""
+
 ATTEMPTS = 16
 LEAST_SIDE_PX = 10
 FAINT_LEVELS = 4
@@ -75,7 +78,7 @@ def paint_kind(picture: U8, kind: str, dice: np.random.Generator, stage: Stage, 
     """
     side = picture.shape[0]
     painter, (least, most) = PAINTERS[kind]
-    places = np.argwhere(inside > 0.5)
+    places = np.argwhere((_edges(picture) if kind in EDGE_FAMILIES else inside) * inside > 0.5)
     for _ in range(ATTEMPTS):
         size = int(np.clip(side * float(np.exp(dice.uniform(np.log(least), np.log(most)))), LEAST_SIDE_PX, side))
         y, x = places[int(dice.integers(0, len(places)))] if len(places) else dice.integers(0, side, 2)
@@ -86,6 +89,13 @@ def paint_kind(picture: U8, kind: str, dice: np.random.Generator, stage: Stage, 
         if kept is not None:
             return kept
     return None
+
+
+def _edges(picture: U8) -> F32:
+    """(H, W) 1 on the strongest edges, 0 elsewhere."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32), (0, 0), 1.5)
+    steep = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    return np.asarray(steep >= np.percentile(steep, 90), np.float32)
 
 
 def keep_visible(before: U8, after: U8) -> tuple[U8, Mask] | None:
@@ -237,7 +247,11 @@ def _paint_hole(window: U8, stage: Stage, dice: np.random.Generator) -> None:
     side = window.shape[0]
     hole = _edged(side, dice, 0.06)
     _emboss(window, np.asarray(-2.5 * hole, np.float32), stage, 0.2)
-    _mix(window, np.full(3, dice.uniform(0, 30), np.float32), cv2.erode(hole, np.ones((3, 3), np.uint8)))
+    _mix(
+        window,
+        np.full(3, dice.uniform(0, 30), np.float32),
+        np.asarray(cv2.erode(hole, np.ones((3, 3), np.uint8)), np.float32),
+    )
 
 
 def _paint_print(window: U8, stage: Stage, dice: np.random.Generator) -> None:
@@ -272,7 +286,8 @@ def _paint_cut(window: U8, stage: Stage, dice: np.random.Generator) -> None:
             grain_noise((side, side), dice, max(2.0, side / 10)) * np.float32(side * 0.06) * wide for _ in range(2)
         ]
         ys, xs = np.mgrid[0:side, 0:side].astype(np.float32)
-        torn = cv2.remap(torn, xs + field[0], ys + field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        moved = cv2.remap(torn, xs + field[0], ys + field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        torn = np.asarray(moved, np.float32)
     window[:] = np.clip(torn * (1.0 - 0.75 * slit[..., None]) + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -293,7 +308,10 @@ PAINTERS: dict[str, tuple[Painter, tuple[float, float]]] = {
 
 def choose_families(families: Use | Sequence[str] | None, has_loose_pieces: bool) -> list[str]:
     """The families that can be made, from a use or a list; ValueError for an unknown name."""
-    wanted = families_for() if families is None else families_for(families) if isinstance(families, str) else families
+    if families is None or families == "train" or families == "judge":
+        wanted: Sequence[str] = families_for(families)
+    else:
+        wanted = families
     unknown = [kind for kind in wanted if kind not in FAMILIES]
     if unknown:
         raise ValueError(f"no such defect families: {', '.join(unknown)}; there are {', '.join(FAMILIES)}")

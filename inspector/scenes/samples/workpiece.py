@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -110,9 +110,10 @@ class Surface:
 def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side: int) -> Surface:
     """One piece: the relief with its loose pieces in place and its own grain; (side, side).
 
-    The grain does not depend on the placements: a piece may be assembled again without one of them.
+    Grain, and what is drawn from `dice` later, do not depend on the placements: a piece may be assembled again
+    with one less or one more.
     """
-    grain_dice = np.random.default_rng(dice.integers(0, 2**63))
+    grain_dice, piece_dice = (np.random.default_rng(seed) for seed in dice.integers(0, 2**63, 2))
     rows, columns = work.relief.height.shape
     if work.registered:
         top, left = (rows - side) // 2, (columns - side) // 2
@@ -124,12 +125,12 @@ def assemble(work: Workpiece, dice: np.random.Generator, variation: float, side:
     bare = 1.0 - work.relief.coverage
     for grain in work.grains:
         if grain.ground:
-            _add_grain(colour, form, grain, bare, grain_dice, window)
+            _add_grain(colour, form, grain, bare, grain_dice, variation, window)
     for placed in work.placements:
-        _lay_stamp(colour, form, placed, dice, variation, (left, top))
+        _lay_stamp(colour, form, placed, piece_dice, variation, (left, top))
     for grain in work.grains:
         if not grain.ground:
-            _add_grain(colour, form, grain, grain.where, grain_dice, window)
+            _add_grain(colour, form, grain, grain.where, grain_dice, variation, window)
     return Surface(
         colour,
         np.ascontiguousarray(form[..., 0]),
@@ -171,6 +172,7 @@ def _add_grain(
     grain: Grain,
     where: F32 | None,
     dice: np.random.Generator,
+    variation: float,
     window: tuple[slice, slice],
 ) -> None:
     side = form.shape[0]
@@ -179,7 +181,9 @@ def _add_grain(
     else:
         top = int(dice.integers(0, grain.field.shape[0] - side + 1))
         left = int(dice.integers(0, grain.field.shape[1] - side + 1))
-        seen = grain.field[top : top + side, left : left + side]
+        # Some pieces are rougher or dirtier than others.
+        amount = np.float32(np.exp(variation * dice.normal(0, 0.2)))
+        seen = amount * grain.field[top : top + side, left : left + side]
     if where is not None:
         seen = seen * where[window]
     if grain.albedo:
@@ -194,3 +198,34 @@ def cloth_of(side_px: int) -> Relief:
     """The drawing board for a surface without a pose: larger than its pictures, which see different windows."""
     whole = float(int(1.6 * side_px))
     return Relief((0.0, 0.0, whole, whole), 1.0)
+
+
+def close_up(work: Workpiece, side_px: int, centre: tuple[float, float], turn_deg: float) -> Workpiece:
+    """The part turned clockwise by `turn_deg` and seen closer: a board for pictures of `side_px` around `centre`."""
+    turn = np.deg2rad(turn_deg)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    board = board_of(side_px)
+    size = board.height.shape[1], board.height.shape[0]
+    shift = np.array(size) / 2 - 0.5 - matrix @ np.array(centre)
+    affine = np.column_stack([matrix, shift])
+
+    def seen(plane: F32) -> F32:
+        border = cv2.BORDER_REFLECT_101
+        return np.asarray(cv2.warpAffine(plane, affine, size, flags=cv2.INTER_LINEAR, borderMode=border), np.float32)
+
+    for plane, old in zip(board.albedo, work.relief.albedo, strict=True):
+        plane[:] = seen(old)
+    for name in ("height", "metal", "gloss", "coverage"):
+        getattr(board, name)[:] = seen(getattr(work.relief, name))
+    placements = []
+    for placed in work.placements:
+        x, y = matrix @ (placed.x - 0.5, placed.y - 0.5) + shift + 0.5
+        reach = max(placed.stamp.colour.shape[:2])
+        if not (-reach < x < size[0] + reach and -reach < y < size[1] + reach):
+            continue
+        placements.append(replace(placed, x=float(x), y=float(y), turn_deg=placed.turn_deg + turn_deg))
+    grains = []
+    for grain in work.grains:
+        where = None if grain.where is None else seen(grain.where)
+        grains.append(replace(grain, where=where, field=seen(grain.field) if grain.fixed else grain.field))
+    return replace(work, relief=board, placements=placements, grains=grains)

@@ -1,0 +1,104 @@
+"""Peels: small low-rank adapters (Hu et al., 2021) that bend the repair net to one line, the base untouched.
+
+A peel holds, for convolutions of the trunk, `b` (out, r) and `a` (r, in * k * k) with r = `RANK`: the weights become
+those of the base plus b a. Attaching one makes a second trunk session beside the base's, which is never changed, so
+without the peel the output is what it was, to the bit. The encoder is not bent: cached features stay valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.errors import WeightsError
+from inspector.generator.repair_model import RepairModel
+from inspector.generator.weight_file import (
+    StoredTensor,
+    WeightFile,
+    WeightMetadata,
+    read_weights,
+    store_tensor,
+    write_weights,
+)
+
+MODEL = "repair peel"
+RANK = 8
+BASE_KEY = "base"
+RECIPE_KEY = "recipe"
+FloatMatrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Peel:
+    """One adapter: for each weight of the base its (out, r) and (r, columns) factors."""
+
+    base_sha256: str
+    recipe: str
+    factors: Mapping[str, tuple[FloatMatrix, FloatMatrix]]
+    details: Mapping[str, str]
+    bytes_on_disk: int = 0
+
+
+def write_peel(path: Path, peel: Peel, licence: str, config_sha256: str) -> None:
+    """Write a peel; raises what `write_weights` raises."""
+    tensors: dict[str, StoredTensor] = {}
+    for name, (b, a) in peel.factors.items():
+        tensors[f"{name}.b"] = store_tensor(b, "f16")
+        tensors[f"{name}.a"] = store_tensor(a, "f16")
+    metadata = WeightMetadata(
+        model=MODEL,
+        licence=licence,
+        training_config_sha256=config_sha256,
+        graph_sha256={BASE_KEY: peel.base_sha256},
+        details={**peel.details, RECIPE_KEY: peel.recipe},
+    )
+    write_weights(path, tensors, metadata)
+
+
+def read_peel(path: Path) -> Peel:
+    """Read a peel. Raises `WeightsError` for a file that is missing, damaged, or no peel."""
+    stored = read_weights(path)
+    if stored.metadata.model != MODEL:
+        raise WeightsError(f"{path} holds {stored.metadata.model!r}, which is no peel")
+    names = {key.removesuffix(".b") for key in stored.tensors if key.endswith(".b")}
+    if {f"{name}.{part}" for name in names for part in "ab"} != set(stored.tensors):
+        raise WeightsError(f"{path}: a peel holds two factors for each weight, and nothing else")
+    details = dict(stored.metadata.details)
+    return Peel(
+        stored.metadata.graph_sha256.get(BASE_KEY, ""),
+        details.pop(RECIPE_KEY, ""),
+        {name: (stored.tensor(f"{name}.b"), stored.tensor(f"{name}.a")) for name in sorted(names)},
+        details,
+        stored.bytes_on_disk,
+    )
+
+
+def attach_peel(model: RepairModel, peel: Peel) -> RepairModel:
+    """The model bent by a peel; it shares the encoder, and `model` stays as it is.
+
+    Raises `WeightsError` for a peel of other base weights, for factors that do not fit, and for a model that has a
+    peel already: two would overlap.
+    """
+    if model.peel is not None:
+        raise WeightsError("this model has a peel already; two peels on one base would overlap")
+    if peel.base_sha256 != model.weights.sha256:
+        raise WeightsError(
+            f"the peel of {peel.recipe or 'a recipe'} was made for other base weights "
+            f"({peel.base_sha256[:12]}, these are {model.weights.sha256[:12]}); train it again"
+        )
+    tensors = dict(model.weights.tensors)
+    for name, (b, a) in peel.factors.items():
+        tensors[name] = _bend(model.weights, name, b, a)
+    return model.bent(replace(model.weights, tensors=tensors), peel.recipe)
+
+
+def _bend(weights: WeightFile, name: str, b: FloatMatrix, a: FloatMatrix) -> StoredTensor:
+    base = weights.tensor(name)
+    rows, columns = base.shape[0], base[0].size
+    if b.ndim != 2 or a.ndim != 2 or b.shape[0] != rows or a.shape[1] != columns or b.shape[1] != a.shape[0]:
+        raise WeightsError(f"the factors {b.shape} and {a.shape} of a peel do not fit {name}, which is {base.shape}")
+    return store_tensor(np.asarray(base + (b @ a).reshape(base.shape), np.float32), "int8")
