@@ -24,6 +24,7 @@ from tools.twin.low_light import judge_low_light, sum_up_low_light
 from tools.twin.masks import Mask, sample_mask
 from tools.twin.methods import METHODS, PRODUCT_METHODS, ProductPainter
 from tools.twin.nearest import NearestGood
+from tools.twin.peels import judge_peels, measure_peels
 from tools.twin.quality import score_mask
 from tools.twin.real_defects import Fall, describe_defects, judge_defects, measure_defects, sum_changes
 from tools.twin.restoring import describe_restoring, judge_restoring, measure_restoring
@@ -49,7 +50,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialSettings]:
     work = tmp_path_factory.mktemp("work")
     sets = open_sets(boards, (), work / "data", 1)
-    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, None, lambda line: None)
+    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, None, None, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> No
         )
     assert figures["first_use"]["paste"]["peak_mb"] > figures["first_use"]["paste"]["before_mb"] > 20
     assert figures["references"]["paste"]["cached_ms"] > 0
-    assert len(judge_speed(figures)) == 7
+    assert len(judge_speed(figures)) == 6
     assert any("verdict of the frame" in line for line in result.lines)
 
 
@@ -213,6 +214,16 @@ def test_lanes_are_judged_only_when_the_evidence_lane_was_saturated() -> None:
     assert judge_lanes(busy)[0].met is True
     assert judge_lanes(busy | {"ratio_p99": 1.21})[0].met is False
     assert judge_lanes(busy | {"evidence_owed_after": [4, 0]})[0].met is None
+
+
+def test_peels_are_missing_with_the_reason_and_judged_by_the_slowest(settings: TrialSettings, tmp_path: Path) -> None:
+    """A peel that changes nothing is no proof that the base is kept."""
+    figures = measure_peels(replace(settings, peels=tmp_path)).figures
+    assert figures["missing"]["boards"] == "boards.peel is not among the peels"
+    assert [item.met for item in judge_peels(figures)] == [None, None]
+    kept = {"swap_ms": 20.0, "bytes_on_disk": 90_000, "bends": True, "base_same_after": True}
+    assert [item.met for item in judge_peels({"sets": {"a": kept, "b": kept | {"swap_ms": 51.0}}})] == [False, True]
+    assert [item.met for item in judge_peels({"sets": {"a": kept, "b": kept | {"bends": False}}})] == [True, False]
 
 
 def test_low_light_is_held_against_the_best_classical_method_of_each_frame() -> None:

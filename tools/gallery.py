@@ -27,10 +27,9 @@ from inspector.records import BgrImage, BoxPx
 from pipelines.dataset import TestImage, read_image
 from reports.formats import plural
 from reports.html import make_environment
-from tools.twin.methods import CLASSICAL, Painted, SetPainter
+from tools.twin.methods import CLASSICAL, OURS, Painted, SetPainter
 from tools.twin.quality import score_mask
 from tools.twin.real_defects import score_inside
-from tools.twin.restoring import OURS
 from tools.twin.sets import TrialSet, open_sets, read_defect
 
 MOST_ROWS = 59

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from inspector.errors import InputError
+from inspector.generator.repairer import Repairer
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, format_db, table
-from tools.twin.methods import CLASSICAL, METHODS, PEEL, SetPainter
+from tools.twin.methods import AUTO, CLASSICAL, METHODS, NET, PEEL, SetPainter
+from tools.twin.peels import find_peel, open_peeled
 from tools.twin.quality import MaskScore, mean_ssim, pool_psnr, score_mask
 from tools.twin.sets import TrialSet
 
-NET, AUTO = "net", "auto"
-OURS = (NET, AUTO)
-"""What is shown as ours: the net, and where there is none what the product takes by itself."""
 LEAST_GAIN_DB, LEAST_PEEL_GAIN_DB = 1.0, 1.0
 
 
@@ -22,7 +22,8 @@ LEAST_GAIN_DB, LEAST_PEEL_GAIN_DB = 1.0, 1.0
 class MethodResult:
     """One method on one set. Without `psnr_db` it painted nothing, and `refusal` says why.
 
-    `psnr_db` is pooled over the pixels of all masks, so the large ones count; `mean_psnr_db` is the mean over the masks.
+    `psnr_db` is pooled over the pixels of all masks, so that large ones count more; `mean_psnr_db` is the mean of the
+    masks'.
     """
 
     psnr_db: float | None
@@ -47,7 +48,7 @@ def measure_restoring(settings: TrialSettings) -> PartResult:
 
 
 def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str, MethodResult], int]:
-    painter = SetPainter(trial_set, settings.threads)
+    painter = SetPainter(trial_set, settings.threads, _open_peeled(trial_set, settings))
     tasks = trial_set.tasks(settings.masks, settings.seed)
     settings.say(f"{trial_set.name}: {len(tasks)} masks")
     scores: dict[str, list[MaskScore]] = {method: [] for method in METHODS}
@@ -60,6 +61,13 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
             if painted.refused is not None:
                 refusals[method].append(painted.refused)
     return {method: _sum_up(scores[method], refusals[method], names[method]) for method in METHODS}, len(tasks)
+
+
+def _open_peeled(trial_set: TrialSet, settings: TrialSettings) -> Repairer | str:
+    try:
+        return open_peeled(find_peel(settings.peels, trial_set.name), settings.threads)
+    except InputError as error:
+        return str(error)
 
 
 def _sum_up(scores: list[MaskScore], refusals: list[str], names: set[str]) -> MethodResult:
