@@ -16,7 +16,7 @@ from inspector.generator.references import PlacedReferences
 from inspector.generator.repairer import Twin
 from inspector.records import BgrImage
 from tests.part_images import paint_board, write_images
-from tools.twin import lanes
+from tools.twin import lanes, speed
 from tools.twin.determinism import measure_leak
 from tools.twin.judging import Criterion, TrialSettings
 from tools.twin.lanes import judge_lanes, measure_lanes, sum_up_lanes
@@ -33,7 +33,7 @@ from tools.twin.speed import CASES, judge_speed, measure_speed
 from tools.twin.weights import describe_weights, judge_weights, measure_weights
 from tools.twin_trial import describe_criteria
 
-SIZE = (640, 360)
+SIZE = (480, 270)
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +155,12 @@ def test_rises_on_good_parts_are_counted_in_pairs() -> None:
     assert sum_changes([(1.0, 1.1)] * 12, 2.0)["chance_of_rises"] < 0.01
 
 
-def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> None:
+def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds of each method the product has, the first use and the memory of a process that only repairs."""
+    monkeypatch.setattr(speed, "REPEATS", 2)
     result = measure_speed(settings)
     figures = result.figures
-    assert list(figures["cases"]) == list(CASES) and figures["size"] == "640x360"
+    assert list(figures["cases"]) == list(CASES) and figures["size"] == "480x270"
     for found in figures["cases"].values():
         assert set(found) == set(PRODUCT_METHODS)
         assert (

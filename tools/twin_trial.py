@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from pathlib import Path
 import cv2
 
 from pipelines.bench import describe_host
+from pipelines.logs import configure_logging
 from tools.twin.determinism import measure_determinism
 from tools.twin.judging import Criterion, PartResult, TrialSettings
 from tools.twin.lanes import measure_lanes
@@ -121,6 +123,7 @@ def split_names(text: str) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     found = parse(arguments)
+    configure_logging(json_lines=False, level=logging.WARNING)
     cv2.setNumThreads(found.threads)
     with tempfile.TemporaryDirectory(prefix="twin-trial-") as work:
         recipes = found.recipes or Path(work) / "data"

@@ -73,10 +73,10 @@ def measure_speed(settings: TrialSettings) -> PartResult:
     return PartResult(figures, describe_speed(figures), judge_speed(figures))
 
 
-def median_ms(work: Callable[[], object], repeats: int = REPEATS) -> float:
+def median_ms(work: Callable[[], object]) -> float:
     """After one call that does not count."""
     work()
-    return float(np.median([_time_ms(work) for _ in range(repeats)]))
+    return float(np.median([_time_ms(work) for _ in range(REPEATS)]))
 
 
 def _time_ms(work: Callable[[], object]) -> float:
