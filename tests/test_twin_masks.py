@@ -32,10 +32,10 @@ def test_masks_are_those_of_the_seed_and_differ_between_seeds() -> None:
 def test_sides_are_log_uniform_between_16_and_256_px() -> None:
     """As many longer sides below 64 px, the middle on a logarithmic scale, as above."""
     part = np.ones((700, 900), np.bool_)
-    boxes = [sample(seed, part).box_xyxy_px for seed in range(400)]
+    boxes = [sample(seed, part).box_xyxy_px for seed in range(200)]
     longer = np.array([max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes])
     assert longer.min() >= SIDES_PX[0] - 1 and longer.max() <= SIDES_PX[1]
-    assert 0.42 < (longer < 64).mean() < 0.58
+    assert 0.4 < (longer < 64).mean() < 0.6
 
 
 @settings(max_examples=60, deadline=None)

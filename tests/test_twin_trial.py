@@ -16,7 +16,7 @@ from inspector.generator.references import PlacedReferences
 from inspector.generator.repairer import Twin
 from inspector.records import BgrImage
 from tests.part_images import paint_board, write_images
-from tools.twin import lanes
+from tools.twin import lanes, speed
 from tools.twin.determinism import measure_leak
 from tools.twin.judging import Criterion, TrialSettings
 from tools.twin.lanes import judge_lanes, measure_lanes, sum_up_lanes
@@ -24,6 +24,7 @@ from tools.twin.low_light import judge_low_light, sum_up_low_light
 from tools.twin.masks import Mask, sample_mask
 from tools.twin.methods import METHODS, PRODUCT_METHODS, ProductPainter
 from tools.twin.nearest import NearestGood
+from tools.twin.peels import judge_peels, measure_peels
 from tools.twin.quality import score_mask
 from tools.twin.real_defects import Fall, describe_defects, judge_defects, measure_defects, sum_changes
 from tools.twin.restoring import describe_restoring, judge_restoring, measure_restoring
@@ -32,7 +33,7 @@ from tools.twin.speed import CASES, judge_speed, measure_speed
 from tools.twin.weights import describe_weights, judge_weights, measure_weights
 from tools.twin_trial import describe_criteria
 
-SIZE = (640, 360)
+SIZE = (480, 270)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialSettings]:
     work = tmp_path_factory.mktemp("work")
     sets = open_sets(boards, (), work / "data", 1)
-    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, None, lambda line: None)
+    yield TrialSettings(sets, work, 6, 3, 2.0, 4, SIZE, 1, None, None, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_restoring_compares_all_methods_on_the_same_masks(settings: TrialSetting
         missing = method["psnr_db"] is None
         assert missing == (method["refused"] == 6) and (not missing or method["refusal"]), name
     assert json.dumps(result.figures)
-    assert f"**{methods[found['best_classical']]['psnr_db']:.2f} / " in "\n".join(result.lines)
+    assert f"**{methods[found['best_classical']]['psnr_db']:.2f} (" in "\n".join(result.lines)
 
 
 def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
@@ -109,7 +110,7 @@ def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
         methods: dict[str, dict[str, object]] = {
             name: {"psnr_db": None, "ssim": None, "refused": 9, "refusal": "no"} for name in METHODS
         }
-        methods["paste"] = {"psnr_db": best, "ssim": 0.9, "refused": 0, "refusal": None}
+        methods["paste"] = {"psnr_db": best, "mean_psnr_db": 31.0, "ssim": 0.9, "refused": 0, "refusal": None}
         return {
             "masks": 9,
             "images": 9,
@@ -124,7 +125,7 @@ def test_restoring_is_judged_by_every_set_and_their_mean() -> None:
     assert (every.met, ssim.met, mean.met, peel.met) == (False, False, True, None)
     assert [item.met for item in judge_restoring({"sets": {"a": one(0.0), "b": one(1.9)}})][:3] == [True, True, False]
     assert [item.met for item in judge_restoring({"sets": {"a": one(None), "b": one(4.0)}})] == [None] * 4
-    assert "| a (9 masks, 9 images) | – | **30.00 / 0.900** | – |" in "\n".join(describe_restoring(figures))
+    assert "| a (9 masks, 9 images) | – | **30.00 (31.00) / 0.900** | – |" in "\n".join(describe_restoring(figures))
 
 
 def test_real_defects_fall_to_the_good_median_when_the_reference_is_painted(settings: TrialSettings) -> None:
@@ -154,11 +155,12 @@ def test_rises_on_good_parts_are_counted_in_pairs() -> None:
     assert sum_changes([(1.0, 1.1)] * 12, 2.0)["chance_of_rises"] < 0.01
 
 
-def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> None:
+def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds of each method the product has, the first use and the memory of a process that only repairs."""
+    monkeypatch.setattr(speed, "REPEATS", 2)
     result = measure_speed(settings)
     figures = result.figures
-    assert list(figures["cases"]) == list(CASES) and figures["size"] == "640x360"
+    assert list(figures["cases"]) == list(CASES) and figures["size"] == "480x270"
     for found in figures["cases"].values():
         assert set(found) == set(PRODUCT_METHODS)
         assert (
@@ -168,7 +170,7 @@ def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings) -> No
         )
     assert figures["first_use"]["paste"]["peak_mb"] > figures["first_use"]["paste"]["before_mb"] > 20
     assert figures["references"]["paste"]["cached_ms"] > 0
-    assert len(judge_speed(figures)) == 7
+    assert len(judge_speed(figures)) == 6
     assert any("verdict of the frame" in line for line in result.lines)
 
 
@@ -213,6 +215,16 @@ def test_lanes_are_judged_only_when_the_evidence_lane_was_saturated() -> None:
     assert judge_lanes(busy)[0].met is True
     assert judge_lanes(busy | {"ratio_p99": 1.21})[0].met is False
     assert judge_lanes(busy | {"evidence_owed_after": [4, 0]})[0].met is None
+
+
+def test_peels_are_missing_with_the_reason_and_judged_by_the_slowest(settings: TrialSettings, tmp_path: Path) -> None:
+    """A peel that changes nothing is no proof that the base is kept."""
+    figures = measure_peels(replace(settings, peels=tmp_path)).figures
+    assert figures["missing"]["boards"] == "boards.peel is not among the peels"
+    assert [item.met for item in judge_peels(figures)] == [None, None]
+    kept = {"swap_ms": 20.0, "bytes_on_disk": 90_000, "bends": True, "base_same_after": True}
+    assert [item.met for item in judge_peels({"sets": {"a": kept, "b": kept | {"swap_ms": 51.0}}})] == [False, True]
+    assert [item.met for item in judge_peels({"sets": {"a": kept, "b": kept | {"bends": False}}})] == [True, False]
 
 
 def test_low_light_is_held_against_the_best_classical_method_of_each_frame() -> None:

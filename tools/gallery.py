@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import logging
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -25,12 +26,12 @@ from numpy.typing import NDArray
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage, BoxPx
 from pipelines.dataset import TestImage, read_image
+from pipelines.logs import configure_logging
 from reports.formats import plural
 from reports.html import make_environment
-from tools.twin.methods import CLASSICAL, Painted, SetPainter
+from tools.twin.methods import CLASSICAL, OURS, Painted, SetPainter
 from tools.twin.quality import score_mask
 from tools.twin.real_defects import score_inside
-from tools.twin.restoring import OURS
 from tools.twin.sets import TrialSet, open_sets, read_defect
 
 MOST_ROWS = 59
@@ -268,6 +269,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     found = parser.parse_args()
+    configure_logging(json_lines=False, level=logging.WARNING)
     if not found.folder.is_dir():
         parser.error(f"{found.folder} is not a folder")
     with tempfile.TemporaryDirectory(prefix="gallery-") as work:

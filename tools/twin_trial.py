@@ -11,6 +11,7 @@ speed        milliseconds and memory at 4K, references cached and not, the first
 determinism  the same bytes in fresh processes, and with another number of threads
 lanes        the verdict lane beside a saturated evidence lane
 weights      the net from float32, int8 and MXFP4 weights: quality and bytes
+peels        putting a line's peel on, and the base without it
 exposure     low light against the classical methods
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -28,10 +30,12 @@ from pathlib import Path
 import cv2
 
 from pipelines.bench import describe_host
+from pipelines.logs import configure_logging
 from tools.twin.determinism import measure_determinism
 from tools.twin.judging import Criterion, PartResult, TrialSettings
 from tools.twin.lanes import measure_lanes
 from tools.twin.low_light import measure_low_light
+from tools.twin.peels import measure_peels
 from tools.twin.real_defects import measure_defects
 from tools.twin.restoring import measure_restoring
 from tools.twin.sets import open_sets
@@ -45,6 +49,7 @@ PARTS: dict[str, Callable[[TrialSettings], PartResult]] = {
     "determinism": measure_determinism,
     "lanes": measure_lanes,
     "weights": measure_weights,
+    "peels": measure_peels,
     "exposure": measure_low_light,
 }
 RESULT = "twin-trial.json"
@@ -100,6 +105,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     parser.add_argument("--variants", type=Path, help="folder with the net's weights as f32, int8 and mxfp4")
+    parser.add_argument("--peels", type=Path, help="folder with SET.peel of the data sets, trained for five minutes")
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
     if unknown:
@@ -117,6 +123,7 @@ def split_names(text: str) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     found = parse(arguments)
+    configure_logging(json_lines=False, level=logging.WARNING)
     cv2.setNumThreads(found.threads)
     with tempfile.TemporaryDirectory(prefix="twin-trial-") as work:
         recipes = found.recipes or Path(work) / "data"
@@ -130,6 +137,7 @@ def main(arguments: Sequence[str]) -> None:
             size=(int(found.size.partition("x")[0]), int(found.size.partition("x")[2])),
             threads=found.threads,
             variants=found.variants,
+            peels=found.peels,
             say=lambda line: write(f"… {line}"),
         )
         if not settings.sets:

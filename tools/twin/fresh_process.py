@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import InputError
 from inspector.records import BgrImage
+from pipelines.logs import configure_logging
 from tools.twin.methods import ProductPainter
 
 WAIT_S = 600
@@ -70,6 +71,7 @@ def run_fresh(
 
 def main(arguments: list[str]) -> None:
     data_dir, recipe, frames, threads, repeats, methods, out = arguments
+    configure_logging(json_lines=True)
     cv2.setNumThreads(int(threads))
     with np.load(frames) as given:
         pixels, mask = given["pixels"], given["mask"]

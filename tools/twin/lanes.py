@@ -30,6 +30,7 @@ WARM_UP = 5
 BLOCKS = ("idle", "saturated") * 3
 MOST_RATIO = 1.2
 READY_S = 120
+LOG = "evidence.log"
 
 
 def measure_lanes(settings: TrialSettings) -> PartResult:
@@ -109,28 +110,29 @@ def _evidence_beside(work: Path, config: PlantConfig, data_dir: Path, *, wanted:
         return
     path = work / "lanes.yaml"
     path.write_text(config.model_dump_json(), encoding="utf-8")
-    with (work / "evidence.log").open("ab") as output:
+    with (work / LOG).open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.child_process", "evidence", path, data_dir, str(os.getpid())],
             stdout=output,
             stderr=output,
         )
         try:
-            _wait_for_work(data_dir, process)
+            _wait_for_work(work, data_dir, process)
             yield
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _wait_for_work(data_dir: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_work(work: Path, data_dir: Path, process: subprocess.Popen[bytes]) -> None:
     """Until the process has made its first piece, so that loading is not what is measured."""
     first = _count_owed(data_dir)
     deadline = time.monotonic() + READY_S
     while _count_owed(data_dir) >= first and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
     if _count_owed(data_dir) >= first:
-        raise RuntimeError("the evidence process made nothing; see evidence.log")
+        said = (work / LOG).read_text(encoding="utf-8", errors="replace")[-1500:]
+        raise RuntimeError(f"the evidence process made nothing of the {first} it owed: {said}")
 
 
 def _count_owed(data_dir: Path) -> int:

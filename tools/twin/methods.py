@@ -19,10 +19,13 @@ from tools.twin.sets import TrialSet
 
 NEAREST = "nearest"
 FALLBACK = "telea"
+NET, AUTO = "net", "auto"
 PEEL = "net+peel"
 CLASSICAL = (NEAREST, "paste", FALLBACK, "ns")
-PRODUCT_METHODS = ("paste", FALLBACK, "ns", "auto", "net")
-METHODS = (*CLASSICAL, "auto", "net", PEEL)
+PRODUCT_METHODS = ("paste", FALLBACK, "ns", AUTO, NET)
+METHODS = (*CLASSICAL, AUTO, NET, PEEL)
+OURS = (NET, AUTO)
+"""What is shown as ours: the net, and where there is none what the product takes by itself."""
 
 Mask = NDArray[np.bool_]
 
@@ -56,7 +59,7 @@ class ProductPainter:
 
     def name_auto(self) -> str:
         """What `auto` takes where references can be placed, or where the recipe has none."""
-        return self._painter.name_method("auto")
+        return self._painter.name_method(AUTO)
 
     def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
         """The references as they lie in a frame, or why a recipe that has some cannot use them."""
@@ -74,7 +77,9 @@ class ProductPainter:
 class SetPainter:
     """Every method on one data set. References are placed once in a frame, however many masks and methods follow."""
 
-    def __init__(self, trial_set: TrialSet, threads: int) -> None:
+    def __init__(self, trial_set: TrialSet, threads: int, peeled: Repairer | str = "no peel was given") -> None:
+        """`peeled` is the net with the line's peel on, or why there is none."""
+        self._peeled = peeled
         self._product = ProductPainter(trial_set.recipe, threads)
         self._nearest = NearestGood(trial_set.good) if trial_set.recipe.mode == "located" else None
         self._frame: BgrImage | None = None
@@ -89,9 +94,9 @@ class SetPainter:
 
     def paint_all(self, pixels: BgrImage, mask: Mask) -> dict[str, Painted]:
         """Every method; what `auto` comes down to is not painted twice."""
-        painted = {method: self.paint(pixels, mask, method) for method in METHODS if method != "auto"}
+        painted = {method: self.paint(pixels, mask, method) for method in METHODS if method != AUTO}
         chosen = painted[self._product.name_auto()]
-        return painted | {"auto": chosen if chosen.refused is None else self.paint(pixels, mask, "auto")}
+        return painted | {AUTO: chosen if chosen.refused is None else self.paint(pixels, mask, AUTO)}
 
     def _paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
         if method == NEAREST:
@@ -101,9 +106,12 @@ class SetPainter:
             if nearest is None:
                 raise InputError("no good image can be registered")
             return Painted(nearest, NEAREST)
-        if method == PEEL:
-            raise InputError("this version has no peels")
         if self._frame is not pixels:
             self._frame, self._placed = pixels, self._product.place(pixels)
+        if method == PEEL:
+            if isinstance(self._peeled, str):
+                raise InputError(self._peeled)
+            twin = self._peeled.repair(pixels, mask, self._placed[0])
+            return Painted(twin.pixels, PEEL, self._placed[1])
         twin = self._product.paint_placed(pixels, mask, method, *self._placed)
         return Painted(twin.pixels, twin.method, twin.fallback)

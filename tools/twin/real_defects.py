@@ -13,8 +13,7 @@ from inspector.records import AnomalyMap, BgrImage
 from pipelines.dataset import TestImage, read_image
 from pipelines.twin import mask_detections
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, table
-from tools.twin.methods import METHODS, SetPainter
-from tools.twin.restoring import OURS
+from tools.twin.methods import METHODS, OURS, SetPainter
 from tools.twin.sets import TrialSet, read_defect
 
 LEAST_FALL = 0.9

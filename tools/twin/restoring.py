@@ -7,22 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from inspector.errors import InputError
+from inspector.generator.repairer import Repairer
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, format_db, table
-from tools.twin.methods import CLASSICAL, METHODS, PEEL, SetPainter
+from tools.twin.methods import AUTO, CLASSICAL, METHODS, NET, PEEL, SetPainter
+from tools.twin.peels import find_peel, open_peeled
 from tools.twin.quality import MaskScore, mean_ssim, pool_psnr, score_mask
 from tools.twin.sets import TrialSet
 
-NET, AUTO = "net", "auto"
-OURS = (NET, AUTO)
-"""What is shown as ours: the net, and where there is none what the product takes by itself."""
 LEAST_GAIN_DB, LEAST_PEEL_GAIN_DB = 1.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:
-    """One method on one set. Without `psnr_db` it painted nothing, and `refusal` says why."""
+    """One method on one set. Without `psnr_db` it painted nothing, and `refusal` says why.
+
+    `psnr_db` is pooled over the pixels of all masks, so that large ones count more; `mean_psnr_db` is the mean of the
+    masks'.
+    """
 
     psnr_db: float | None
+    mean_psnr_db: float | None
     ssim: float | None
     refused: int
     refusal: str | None
@@ -43,7 +48,7 @@ def measure_restoring(settings: TrialSettings) -> PartResult:
 
 
 def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str, MethodResult], int]:
-    painter = SetPainter(trial_set, settings.threads)
+    painter = SetPainter(trial_set, settings.threads, _open_peeled(trial_set, settings))
     tasks = trial_set.tasks(settings.masks, settings.seed)
     settings.say(f"{trial_set.name}: {len(tasks)} masks")
     scores: dict[str, list[MaskScore]] = {method: [] for method in METHODS}
@@ -58,17 +63,26 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
     return {method: _sum_up(scores[method], refusals[method], names[method]) for method in METHODS}, len(tasks)
 
 
+def _open_peeled(trial_set: TrialSet, settings: TrialSettings) -> Repairer | str:
+    try:
+        return open_peeled(find_peel(settings.peels, trial_set.name), settings.threads)
+    except InputError as error:
+        return str(error)
+
+
 def _sum_up(scores: list[MaskScore], refusals: list[str], names: set[str]) -> MethodResult:
     """A method that refused every mask is missing; else what was painted without a reference counts as its own."""
     why = max(set(refusals), key=refusals.count) if refusals else None
     if len(refusals) == len(scores):
-        return MethodResult(None, None, len(refusals), why, ())
-    return MethodResult(pool_psnr(scores), mean_ssim(scores), len(refusals), why, tuple(sorted(names)))
+        return MethodResult(None, None, None, len(refusals), why, ())
+    mean = float(np.mean([score.psnr_db for score in scores]))
+    return MethodResult(pool_psnr(scores), mean, mean_ssim(scores), len(refusals), why, tuple(sorted(names)))
 
 
 def _as_json(result: MethodResult) -> dict[str, Any]:
     return {
         "psnr_db": result.psnr_db,
+        "mean_psnr_db": result.mean_psnr_db,
         "ssim": result.ssim,
         "refused": result.refused,
         "refusal": result.refusal,
@@ -106,7 +120,7 @@ def describe_restoring(figures: dict[str, Any]) -> tuple[str, ...]:
                 notes.append(
                     f"- {name}, {method}: {result['refused']} of {found['masks']} masks refused: {result['refusal']}"
                 )
-    head = ("pooled in-mask PSNR dB / mean SSIM", *METHODS, "net / auto above the best classical")
+    head = ("in-mask PSNR dB, pooled (mean of the masks) / mean SSIM", *METHODS, "net / auto above the best classical")
     return (*table(head, rows), "", *notes)
 
 
@@ -114,7 +128,7 @@ def _cell(found: dict[str, Any], method: str) -> str:
     result = found["methods"][method]
     if result["psnr_db"] is None:
         return DASH
-    text = f"{format_db(result['psnr_db'])} / {result['ssim']:.3f}"
+    text = f"{format_db(result['psnr_db'])} ({format_db(result['mean_psnr_db'])}) / {result['ssim']:.3f}"
     return f"**{text}**" if method == found["best_classical"] else text
 
 

@@ -8,7 +8,7 @@ from inspector.errors import WeightsError
 from inspector.generator.net import NetRepairer
 from inspector.generator.repair_model import RepairModel, load_repair_model
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, format_db, table
-from tools.twin.methods import ProductPainter
+from tools.twin.methods import NET, ProductPainter
 from tools.twin.quality import MaskScore, mean_ssim, pool_psnr, score_mask
 
 FORMS = {"f32": "-float", "int8": "", "mxfp4": ""}
@@ -59,10 +59,10 @@ def _measure_sets(settings: TrialSettings, model: RepairModel) -> dict[str, Any]
     found: dict[str, Any] = {}
     for trial_set in settings.sets:
         painter = ProductPainter(trial_set.recipe, settings.threads)
-        painter.repairers["net"] = NetRepairer(model)
+        painter.repairers[NET] = NetRepairer(model)
         scores: list[MaskScore] = []
         for task in trial_set.tasks(settings.masks, settings.seed):
-            twin = painter.paint(task.truth, task.sampled.mask, "net")
+            twin = painter.paint(task.truth, task.sampled.mask, NET)
             scores.append(score_mask(twin.pixels, task.truth, task.sampled.mask))
         found[trial_set.name] = {"psnr_db": pool_psnr(scores), "ssim": mean_ssim(scores)}
     return found
