@@ -77,6 +77,7 @@ def train(
         Path | None, typer.Option(help="What the stage names ${start_from}: another stage's checkpoint.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the net is trained.")] = Device.CPU,
+    threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; other numbers give other weights.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop then, ready to go on.")] = None,
 ) -> None:
     """Run a stage, or go on with the one in --out, and print where its checkpoint lies."""
@@ -91,6 +92,7 @@ def train(
         out,
         folders=_name_folders(photographs=photographs, bank=bank, start_from=start_from),
         device=device.value,
+        threads=threads,
         budget_s=None if minutes is None else minutes * S_A_MINUTE,
     )
     typer.echo(checkpoint)

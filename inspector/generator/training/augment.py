@@ -30,10 +30,8 @@ def turn_together(
 def move_a_little(rng: np.random.Generator, image: BgrImage, shift_px: float, turn_deg: float) -> BgrImage:
     """Registration that is off by up to `shift_px` and `turn_deg`."""
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), float(rng.uniform(-turn_deg, turn_deg)), float(1.0 + rng.uniform(-0.004, 0.004))
-    )
-    matrix = np.asarray(matrix, np.float64)
+    turn, scale = float(rng.uniform(-turn_deg, turn_deg)), float(1.0 + rng.uniform(-0.004, 0.004))
+    matrix = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale), np.float64)
     matrix[:, 2] += rng.uniform(-shift_px, shift_px, 2)
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(moved, np.uint8)

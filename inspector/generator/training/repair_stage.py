@@ -61,14 +61,18 @@ def train_repair(
     *,
     folders: Mapping[str, Path] | None = None,
     device: str = "cpu",
+    threads: int | None = None,
     budget_s: float | None = None,
 ) -> Path:
     """Run the stage, or go on with it, and return the checkpoint. Stops early after `budget_s`, ready to go on.
 
+    On a CPU the weights depend on the number of `threads`, which are torch's own choice if not given.
     `run_folder` holds the checkpoint and the shards in use; `folders` are those that the stage names as ${NAME}.
     Raises `ConfigError` when the run is another stage's, `DatasetError` when no samples can be made of the folders,
     `WeightsError` for a damaged checkpoint, `FitError` when the loss is no number any more.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     run = _Run(stage, run_folder, folders or {}, device)
     feed = ShardFeed(stage, run.folders, run_folder, run.step) if run.step < stage.steps else None
     try:
