@@ -67,7 +67,9 @@ class Evidence:
     twin: bytes | None
     twin_method: str | None
     twin_fallback: str | None = None
-    """Why the twin was painted without the recipe's references."""
+    """Why the twin was painted without the recipe's references or its peel."""
+    twin_peel: str | None = None
+    """The peel that the repair net was bent by."""
 
 
 def make_evidence(
@@ -106,6 +108,7 @@ def explain_part(
         twin=encode_twin(twin, mask, facts) if twin is not None else None,
         twin_method=twin.method if twin is not None else None,
         twin_fallback=twin.fallback if twin is not None else None,
+        twin_peel=twin.peel if twin is not None else None,
     )
 
 
@@ -231,6 +234,7 @@ class EvidenceLane:
             inspection_id=task.inspection_id,
             twin_method=evidence.twin_method,
             twin_fallback=evidence.twin_fallback,
+            twin_peel=evidence.twin_peel,
             seconds=round(time.monotonic() - started, 3),
             waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
         )
