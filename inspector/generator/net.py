@@ -17,6 +17,7 @@ from inspector.generator.feature_cache import FeatureCache, ReferenceImage
 from inspector.generator.fill import fill_base
 from inspector.generator.harmonic import carry_in
 from inspector.generator.paste import MatchedReferences, match_references
+from inspector.generator.peel import Peel, attach_peel
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
     MaskRegion,
@@ -57,23 +58,43 @@ class NetRepairer:
 
     method = "net"
 
-    def __init__(self, model: RepairModel) -> None:
-        self._model = model
-        self.cache = FeatureCache(model.encode)
+    def __init__(self, model: RepairModel, cache: FeatureCache | None = None) -> None:
+        """`cache` is that of another repairer with the same encoder."""
+        self.model = model
+        self.cache = cache if cache is not None else FeatureCache(model.encode)
+
+    def with_peel(self, peel: Peel, recipe: str) -> NetRepairer:
+        """A repairer whose trunk is bent by a peel of `recipe`; it shares everything else with this one.
+
+        Raises `WeightsError` as `attach_peel` does.
+        """
+        return NetRepairer(attach_peel(self.model, peel, recipe), self.cache)
 
     def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
         check_repair_input(pixels, mask, references)
         twin, changed = pixels.copy(), np.zeros(mask.shape, np.bool_)
-        regions = split_mask(mask)
-        painters = [_RegionPainter(pixels, mask, region, references, self.cache, self._model) for region in regions]
+        painters = self._start(pixels, mask, references)
         tiles = [tile for painter in painters for tile in painter.tiles]
-        residuals = iter(self._model.predict(tiles))
+        residuals = iter(self.model.predict(tiles))
         for painter in painters:
             painted = painter.paint([next(residuals) for _ in painter.tiles])
             alpha = feather_alpha(place_mask(painter.region, painter.inner), painter.feather_px)
             blend_into(twin, changed, painter.inner, painted, alpha)
-        return Twin(twin, changed, self.method, len(regions))
+        return Twin(twin, changed, self.method, len(painters), peel=self.model.peel)
+
+    def cut_tiles(
+        self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+    ) -> list[RepairTile]:
+        """What the net would see to repair `mask`; raises as `repair` does. A peel learns from such tiles."""
+        check_repair_input(pixels, mask, references)
+        return [tile for painter in self._start(pixels, mask, references) for tile in painter.tiles]
+
+    def _start(
+        self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+    ) -> list[_RegionPainter]:
+        regions = split_mask(mask)
+        return [_RegionPainter(pixels, mask, region, references, self.cache, self.model) for region in regions]
 
 
 class _RegionPainter:

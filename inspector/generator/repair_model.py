@@ -90,7 +90,7 @@ class RepairModel:
             for start in range(0, len(numbers), most):
                 together = numbers[start : start + most]
                 feed = {
-                    "target": np.stack([_target(tiles[number]) for number in together]),
+                    "target": np.stack([make_target(tiles[number]) for number in together]),
                     "features": np.stack([tiles[number].features for number in together]),
                 }
                 found: list[Any] = self._trunk.run(None, feed)
@@ -104,9 +104,18 @@ def load_repair_model(threads: int = 1, folder: Path | None = None, form: str = 
 
     Raises `WeightsError` for files that are missing, truncated, changed or not ours.
     """
-    place = folder or Path(str(resources.files("inspector.generator") / "weights"))
+    place = _find_folder(folder)
     weights = read_weights(place / f"{NAME}.weights")
     return RepairModel(weights, read_graph(place, f"encoder{form}"), read_graph(place, f"trunk{form}"), threads)
+
+
+def find_base_sha256(folder: Path | None = None) -> str:
+    """The hash of the shipped weights, or of those in `folder`: a peel belongs to one. Raises `WeightsError`."""
+    return read_weights(_find_folder(folder) / f"{NAME}.weights").sha256
+
+
+def _find_folder(folder: Path | None) -> Path:
+    return folder or Path(str(resources.files("inspector.generator") / "weights"))
 
 
 def read_graph(folder: Path, part: str) -> bytes:
@@ -122,7 +131,8 @@ def _planes(image: BgrImage) -> FloatImage:
     return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(255.0)
 
 
-def _target(tile: RepairTile) -> FloatImage:
+def make_target(tile: RepairTile) -> FloatImage:
+    """The trunk's first input, (7, h, w): as in `training.nets.RepairTrunk`."""
     target = np.empty((7, *tile.hole.shape), np.float32)
     base = _planes(tile.base)
     np.multiply(_planes(tile.frame) - base, RESIDUAL_GAIN, out=target[:3])
