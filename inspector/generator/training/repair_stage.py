@@ -37,6 +37,8 @@ RIM_PX = 12
 RIM_WEIGHT = 0.2
 SQUARE_WEIGHT = 8.0
 """The loss is |d| + SQUARE_WEIGHT d²; PSNR asks for squares, sharpness for absolute values."""
+ERROR_FLOOR = 0.01
+"""Of full scale: bases better than this are not pressed further."""
 LOG_EVERY_STEPS = 50
 TRACED_STEPS = 400
 CLIP_NORM = 1.0
@@ -197,7 +199,10 @@ def train_step(
     with torch.autocast(batch.target.device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
         residual = net(batch.target, batch.references, batch.weights)
     error = residual.float() - batch.wanted
-    loss = ((error.abs() + SQUARE_WEIGHT * error.square()) * batch.cost).sum() / (3.0 * batch.cost.sum())
+    # Each crop counts alike, however good its base: otherwise the few bad ones are all that is learned from.
+    size = (batch.wanted.square() * batch.cost).sum((1, 2, 3)) / (3.0 * batch.cost.sum((1, 2, 3))).clamp_min(1.0)
+    cost = batch.cost / (size.sqrt() + ERROR_FLOOR)[:, None, None, None]
+    loss = ((error.abs() + SQUARE_WEIGHT * error.square()) * cost).sum() / (3.0 * batch.cost.sum())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
