@@ -280,7 +280,7 @@ def repair(
     ] = False,
     gain: Annotated[
         float | None,
-        typer.Option("--gain", min=1.0, max=64.0, help="With --exposure: the missing light, where it is known."),
+        typer.Option("--gain", min=1.0, max=256.0, help="With --exposure: the missing light, where it is known."),
     ] = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,

@@ -4,9 +4,9 @@
 
 Each data set (MVTec convention) gives good test images, which nothing was trained on, cut to their middle, and where
 it has masks defective ones, cut around the defect. They are darkened to 5, 10 and 15 % of their light by two cameras,
-with shot and read noise, and lit again. Every method is told exposure and response; the classical ones also get, image by image,
-the strength of the non-local means that suits the truth best. Printed are PSNR, what ours gains over the best classical
-method, and how much of the defects' contrast is left. `--out` writes all as JSON.
+with shot and read noise, and lit again. Every method is told exposure and response; the classical ones also get, image
+by image, the strength of the non-local means that suits the truth best. Printed are PSNR, what ours gains over the best
+classical method, and how much of the defects' contrast is left. `--out` writes all as JSON.
 """
 
 from __future__ import annotations
@@ -219,8 +219,9 @@ def write_table(rows: list[Row]) -> Iterator[str]:
         errors = [abs(row.golden_gain_error) for row in rows if row.data_set == name]
         missed = sum(not row.response_found for row in rows if row.data_set == name)
         yield (
-            f"{name}: {np.mean(gains):+.2f} dB on average over {len(gains)} frames, worst {min(gains):+.2f} dB; by another "
-            f"good image alone the gain is off by {100 * float(np.median(errors)):.0f} %, the response missed {missed} times"
+            f"{name}: {np.mean(gains):+.2f} dB on average over {len(gains)} frames, worst {min(gains):+.2f} dB; "
+            f"by a good image alone the gain is off by {100 * float(np.median(errors)):.0f} %, "
+            f"the response missed {missed} times"
         )
 
 

@@ -15,11 +15,11 @@ from inspector.records import BgrImage
 CELL_PX = 8
 """Light is compared over cells of this side, in which noise averages out and the part may have moved a little."""
 SHARES = np.linspace(0.02, 0.98, 25)
-LINEAR_WINS_BY = 0.5
+LINEAR_WINS_BY = 0.35
 """Most cameras code their values; a linear one is believed where it explains the frame this much better."""
 LEAST_GAIN = 1.5
 """Below it a frame is not under-exposed: parts and lamps differ by so much anyway."""
-MOST_GAIN = 64.0
+MOST_GAIN = 256.0
 """Above it eight bits hold too few levels for any picture."""
 LEAST_MEAN_LEVEL = 0.25
 """Mean level under which a frame counts as black."""
