@@ -133,13 +133,12 @@ def fit_recipe(
     }
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
-    report("twins", 0.0)
     pose = (
         Pose(learned.golden % len(images), learned.model.reference.model, any_angle)
         if isinstance(learned, LearnedPart)
         else None
     )
-    twins = learn_twins(images, sizes, pose)
+    twins = learn_twins(images, sizes, pose, report)
     choices[REPAIR] = twins.choices
     content = RecipeContent(
         name=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,23 +48,33 @@ class _Error:
         return round(float(10.0 * np.log10(255.0**2 * self.values / max(self.total, 1e-9))), 2)
 
 
-def learn_twins(images: ImageFolder, sizes: set[tuple[int, int]], pose: Pose | None) -> LearnedTwins:
+def learn_twins(
+    images: ImageFolder, sizes: set[tuple[int, int]], pose: Pose | None, progress: Callable[[str, float], None]
+) -> LearnedTwins:
     """Build the bank of a recipe's good images and measure every repair method on some of them.
 
     A measured image is never among its own references. Images of several sizes have no common pose and no bank.
+    `progress` is told the stage and the share of it that is done.
     """
+    progress("references", 0.0)
     built = build_bank(images, pose) if len(sizes) == 1 and len(images) > 1 else None
+    progress("references", 1.0)
     repairers = load_repairers(threads=2)
     choices: dict[str, Any] = {"views": [len(view) for view in built.views] if built else []}
     choices["left_out"] = [images.paths[index].name for index in built.left_out] if built else []
-    choices |= measure_repairs(images, built, repairers)
+    choices |= measure_repairs(images, built, repairers, progress)
     if built is None:
         return LearnedTwins(None, None, choices)
     record = ReferencesRecord(views=tuple(tuple(images.paths[index].name for index in view) for view in built.views))
     return LearnedTwins(built.content, record, choices)
 
 
-def measure_repairs(images: ImageFolder, built: BuiltBank | None, repairers: dict[str, Repairer]) -> dict[str, Any]:
+def measure_repairs(
+    images: ImageFolder,
+    built: BuiltBank | None,
+    repairers: dict[str, Repairer],
+    progress: Callable[[str, float], None],
+) -> dict[str, Any]:
     """PSNR in dB inside random masks, pooled over all masked pixels, of each method with and without references.
 
     Each figure is None where there was nothing to measure it on.
@@ -72,7 +82,8 @@ def measure_repairs(images: ImageFolder, built: BuiltBank | None, repairers: dic
     with_references = {name: _Error() for name in repairers}
     without = {name: _Error() for name in repairers if name not in NEED_REFERENCES}
     masks = 0
-    for pixels, references in _hold_out(images, built):
+    held_out = _choose_held_out(images, built)
+    for number, (pixels, references) in enumerate(_hold_out(images, built, held_out), start=1):
         random = np.random.default_rng([SEED, masks])
         for _ in range(MASKS_A_FRAME):
             mask = draw_mask(random, pixels.shape[0], pixels.shape[1])
@@ -82,6 +93,7 @@ def measure_repairs(images: ImageFolder, built: BuiltBank | None, repairers: dic
                     with_references[name].add(repairer.repair(pixels, mask, references).pixels[mask], pixels[mask])
                 if name in without and (references is None or name not in IGNORE_REFERENCES):
                     without[name].add(repairer.repair(pixels, mask, None).pixels[mask], pixels[mask])
+        progress("twins", number / len(held_out))
     for name in IGNORE_REFERENCES & set(without):
         without[name].total += with_references[name].total
         without[name].values += with_references[name].values
@@ -95,12 +107,18 @@ def measure_repairs(images: ImageFolder, built: BuiltBank | None, repairers: dic
     }
 
 
-def _hold_out(images: ImageFolder, built: BuiltBank | None) -> Iterator[tuple[BgrImage, PlacedReferences | None]]:
-    """Some good images, each with the references that it has without itself."""
-    bank: ReferenceBank | None = unpack_bank(built.content) if built else None
+def _choose_held_out(images: ImageFolder, built: BuiltBank | None) -> list[int]:
     shown = sorted({index for view in built.views for index in view}) if built else list(range(len(images)))
     count = min(MOST_FRAMES, len(shown))
-    for index in (shown[number * len(shown) // count] for number in range(count)):
+    return [shown[number * len(shown) // count] for number in range(count)]
+
+
+def _hold_out(
+    images: ImageFolder, built: BuiltBank | None, held_out: list[int]
+) -> Iterator[tuple[BgrImage, PlacedReferences | None]]:
+    """These good images, each with the references that it has without itself."""
+    bank: ReferenceBank | None = unpack_bank(built.content) if built else None
+    for index in held_out:
         pixels = images.read(index)
         placed = bank.place(pixels) if bank else None
         if placed is not None and built is not None:
