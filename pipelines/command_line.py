@@ -27,6 +27,7 @@ from pipelines.command_options import (
     show_values,
 )
 from pipelines.logs import configure_logging
+from pipelines.peel_commands import peel_app
 
 EXIT_ERROR = 1
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cloud_app, name="cloud", no_args_is_help=True)
+app.add_typer(peel_app, name="peel", no_args_is_help=True)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from inspector.errors import DiskFullError, InspectorError, RecipeError, StoreEr
 from inspector.generator.choose import find_model_problem, load_repairers
 from inspector.generator.mark import mark_generated
 from inspector.generator.repairer import Twin
-from inspector.generator.view_images import DecodedImages
+from inspector.generator.view_images import DecodedTiles
 from inspector.images import decode_image, encode_jpeg
 from inspector.mqtt.messages import evidence_message
 from inspector.records import BgrImage, Detection, Inspection, RecipeRef
@@ -64,8 +64,8 @@ CACHED_RECIPES = 4
 TWIN_JPEG_QUALITY = 95
 VISUAL_SUFFIX = "-visual.jpg"
 
-TwinWay: TypeAlias = tuple[str | None, str | None]
-"""The method of a twin, None without one, and why it was not the recipe's own."""
+TwinWay: TypeAlias = tuple[str | None, str | None, str | None]
+"""The method of a twin, None without one, why it was not the recipe's own, and the peel that bent it."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,9 @@ class Evidence:
     twin: bytes | None
     twin_method: str | None
     twin_fallback: str | None = None
-    """Why the twin was painted without the recipe's references."""
+    """Why the twin was painted without the recipe's references or its peel."""
+    twin_peel: str | None = None
+    """The peel that the repair net was bent by."""
 
 
 def make_evidence(
@@ -118,6 +120,7 @@ def explain_part(
         twin=encode_twin(twin, mask, facts) if twin is not None else None,
         twin_method=twin.method if twin is not None else None,
         twin_fallback=twin.fallback if twin is not None else None,
+        twin_peel=twin.peel if twin is not None else None,
     )
 
 
@@ -193,7 +196,7 @@ class EvidenceLane:
         self._painters: OrderedDict[RecipeRef, TwinPainter] = OrderedDict()
         self._repairers = load_repairers(threads=1)
         self._model_problem = find_model_problem()
-        self._decoded = DecodedImages()
+        self._decoded = DecodedTiles()
         self._fonts = FontSet()
         self._next_beat_s = 0.0
         self.problem: str | None = None
@@ -233,7 +236,7 @@ class EvidenceLane:
     def _make(self, task: EvidenceTask) -> None:
         started = time.monotonic()
         try:
-            method, fallback = self._repaint(task) if task.repaint else self._paint(task)
+            method, fallback, peel = self._repaint(task) if task.repaint else self._paint(task)
         except DiskFullError:
             raise
         except InspectorError as error:
@@ -248,6 +251,7 @@ class EvidenceLane:
             inspection_id=task.inspection_id,
             twin_method=method,
             twin_fallback=fallback,
+            twin_peel=peel,
             seconds=round(time.monotonic() - started, 3),
             waited_s=round((self._clock() - task.queued_utc_us) / 1e6, 3),
         )
@@ -260,7 +264,7 @@ class EvidenceLane:
         facts = self._describe(inspection, opinion)
         evidence = explain_part(pixels, painter, facts, inspection.detections, self._fonts)
         self._store(inspection, evidence, painted_opinion=opinion is not None)
-        return evidence.twin_method, evidence.twin_fallback
+        return evidence.twin_method, evidence.twin_fallback, evidence.twin_peel
 
     def _repaint(self, task: EvidenceTask) -> TwinWay:
         """The visual with the opinion that came after it, under the same key; nothing else of the evidence changes."""
@@ -272,7 +276,7 @@ class EvidenceLane:
         visual = encode_visual(paint_visual(pixels, twin, facts, self._fonts), twin, facts)
         self._write(inspection, VISUAL_SUFFIX, visual)
         finish_repaint(self._db, inspection.inspection_id, self._clock())
-        return (twin.method, twin.fallback) if twin is not None else (None, None)
+        return (twin.method, twin.fallback, twin.peel) if twin is not None else (None, None, None)
 
     def _read_material(self, task: EvidenceTask) -> tuple[BgrImage, TwinPainter | None]:
         """The frame, and what a twin is made from; the last attempt does without: half an explanation is better."""

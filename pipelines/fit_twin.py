@@ -13,7 +13,7 @@ from inspector.detector.manifest import ReferencesRecord
 from inspector.generator.bank_building import BuiltBank, Pose, build_bank
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.choose import IGNORE_REFERENCES, NEED_REFERENCES, RepairChoice, load_repairers
-from inspector.generator.random_masks import draw_mask
+from inspector.generator.masks import draw_mask
 from inspector.generator.references import PlacedReferences, ReferenceBank
 from inspector.generator.repairer import Repairer
 from inspector.records import BgrImage
@@ -75,7 +75,7 @@ def measure_repairs(images: ImageFolder, built: BuiltBank | None, repairers: dic
     for pixels, references in _hold_out(images, built):
         random = np.random.default_rng([SEED, masks])
         for _ in range(MASKS_A_FRAME):
-            mask = draw_mask(random, pixels.shape[1], pixels.shape[0])
+            mask = draw_mask(random, pixels.shape[0], pixels.shape[1])
             masks += 1
             for name, repairer in repairers.items():
                 if references is not None:

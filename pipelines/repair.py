@@ -33,7 +33,8 @@ JPEG_QUALITY = 95
 class RepairReport:
     """What was done. `generated` is False when there was nothing to repair and the picture is the image itself.
 
-    `method` is then the one that was asked for. `fallback` is why the recipe's references were not used, else None.
+    `method` is then the one that was asked for. `fallback` is why the recipe's references or its peel were not used,
+    `peel` the one that was; else None.
     """
 
     method: str
@@ -41,6 +42,7 @@ class RepairReport:
     regions: int
     generated: bool
     fallback: str | None = None
+    peel: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,7 +64,7 @@ def repair_image(name: str, image: Path, mask: Path | None, method: str, out: Pa
     twin = _repair(recipe, pixels, wanted, method)
     seconds = time.monotonic() - started
     _write(out, pixels, wanted, twin, sha256_hex(encoded))
-    return RepairReport(twin.method, round(seconds, 4), twin.regions, twin.regions > 0, twin.fallback)
+    return RepairReport(twin.method, round(seconds, 4), twin.regions, twin.regions > 0, twin.fallback, twin.peel)
 
 
 def read_mask(path: Path, pixels: BgrImage) -> NDArray[np.bool_]:
@@ -99,6 +101,7 @@ def _write(out: Path, pixels: BgrImage, mask: NDArray[np.bool_], twin: Twin, fra
         frame_sha256=frame_sha256,
         twin_method=twin.method if twin.regions else None,
         twin_fallback=twin.fallback,
+        twin_peel=twin.peel,
         generated_regions=tuple(region.box_xyxy_px for region in split_mask(mask)) if twin.regions else (),
     )
     out.parent.mkdir(parents=True, exist_ok=True)

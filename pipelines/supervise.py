@@ -87,14 +87,23 @@ class Supervisor:
                 with serve_metrics(self._config, self._data_dir, db):
                     self._watch(db, stop, self._stations_finished)
                     # A finite run ends when everything it owes is done, not when the last part was inspected.
-                    drained = time.monotonic() + DRAIN_S
-                    self._watch(db, stop, lambda: not self._is_owing(db) or time.monotonic() > drained)
-                    asked_out = time.monotonic() + ASK_DRAIN_S
-                    self._watch(db, stop, lambda: not self._is_asking(db) or time.monotonic() > asked_out)
+                    # Its questions come last, and what their answers left is delivered and painted after them.
+                    for is_open, seconds in (
+                        (self._is_owing, DRAIN_S),
+                        (self._is_asking, ASK_DRAIN_S),
+                        (self._is_owing, ASK_DRAIN_S),
+                    ):
+                        self._watch_while(db, stop, is_open, seconds)
                     self._stop_in_order()
             finally:
                 self._kill_all()
                 db.close()
+
+    def _watch_while(
+        self, db: Database, stop: threading.Event, is_open: Callable[[Database], bool], seconds: float
+    ) -> None:
+        deadline = time.monotonic() + seconds
+        self._watch(db, stop, lambda: not is_open(db) or time.monotonic() > deadline)
 
     def _watch(self, db: Database, stop: threading.Event, is_done: Callable[[], bool]) -> None:
         """Keep every process alive until `stop` is set or `is_done`."""

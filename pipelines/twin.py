@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from inspector.detector.part_scorer import check_frame_size
 from inspector.detector.recipe import Recipe, unpack_part
-from inspector.errors import RecipeTamperedError
+from inspector.errors import RecipeTamperedError, WeightsError
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.choose import IGNORE_REFERENCES, RepairChoice, choose_repairer, load_repairers
+from inspector.generator.net import NetRepairer
+from inspector.generator.peel import unpack_peel
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
 from inspector.generator.repairer import Repairer, Twin
-from inspector.generator.view_images import DecodedImages
+from inspector.generator.view_images import DecodedTiles
 from inspector.geometry.registration import make_reference
 from inspector.records import BgrImage, Detection
 
@@ -37,14 +39,20 @@ class TwinPainter:
         threads: int = 2,
         *,
         repairers: dict[str, Repairer] | None = None,
-        decoded: DecodedImages | None = None,
+        decoded: DecodedTiles | None = None,
     ) -> None:
         """`threads` is for one frame. Raises `RecipeTamperedError` for a recipe whose files do not fit each other."""
         self._bank = read_bank(recipe, decoded)
         self._frame_size = recipe.frame_size
         self._repairers = repairers if repairers is not None else load_repairers(threads)
-        self._choice = read_choice(recipe)
         self._recipe = str(recipe.ref)
+        self._bent, self._peel_problem = bend_repairers(recipe, self._repairers)
+        self._choice = read_choice(recipe, with_peel=self._bent is not None)
+
+    @property
+    def peel_problem(self) -> str | None:
+        """Why the peel of the recipe is not used; None when it is, or when there is none."""
+        return self._peel_problem
 
     @property
     def has_references(self) -> bool:
@@ -54,8 +62,9 @@ class TwinPainter:
     def paint(self, pixels: BgrImage, mask: NDArray[np.bool_], method: str = "auto") -> Twin | None:
         """The defect-free twin of a frame (H, W, 3) inside `mask` (H, W, bool); None for an empty mask.
 
-        `auto` takes what measured best for this recipe. Where the references cannot be placed it takes what measured
-        best without any, and the twin's `fallback` says why.
+        `auto` takes what measured best for this recipe, and the net is bent by the recipe's peel. Where the
+        references cannot be placed it takes what measured best without any, unbent; where the peel cannot be used, the
+        base net. The twin's `fallback` says why.
 
         Raises `RecipeMismatchError` for a frame of another size than the recipe's, `ValueError` for a mask that does
         not fit the frame, `InputError` for a method that is unknown, not loaded, or needs references and has none.
@@ -65,12 +74,15 @@ class TwinPainter:
         if not mask.any():
             return None
         references, reason = self.place(pixels) if method not in IGNORE_REFERENCES else (None, None)
-        repairer = choose_repairer(method, self._repairers, self._choice, references is not None, reason)
+        # What the peel learned with references says nothing of pictures painted without.
+        repairers = self._bent if self._bent is not None and reason is None else self._repairers
+        repairer = choose_repairer(method, repairers, self._choice, references is not None, reason)
         twin = repairer.repair(pixels, mask, references)
-        if reason is None:
-            return twin
-        log.warning("twin_without_reference", recipe=self._recipe, method=twin.method, reason=reason)
-        return replace(twin, fallback=reason)
+        if reason is not None:
+            log.warning("twin_without_reference", recipe=self._recipe, method=twin.method, reason=reason)
+        elif self._peel_problem is not None and method in ("auto", "net"):
+            reason = f"peel not used: {self._peel_problem}"
+        return twin if reason is None else replace(twin, fallback=reason)
 
     def name_method(self, method: str) -> str:
         """What `method` comes down to on a frame whose references can be placed; raises as `paint` does."""
@@ -95,7 +107,7 @@ def paint_from_template(pixels: BgrImage, mask: NDArray[np.bool_], references: P
     return choose_repairer("auto", load_repairers(threads=2), choice, True).repair(pixels, mask, references)
 
 
-def read_bank(recipe: Recipe, decoded: DecodedImages | None = None) -> ReferenceBank | None:
+def read_bank(recipe: Recipe, decoded: DecodedTiles | None = None) -> ReferenceBank | None:
     """The references of a recipe: its bank, or the golden image alone where an older `fit` made none."""
     if recipe.references is not None:
         bank = unpack_bank(recipe.references, decoded)
@@ -106,20 +118,44 @@ def read_bank(recipe: Recipe, decoded: DecodedImages | None = None) -> Reference
         return None
     model = unpack_part(recipe.manifest, recipe.arrays)
     reference = make_reference(recipe.golden, model.reference.model, any_angle=model.reference.any_angle)
-    return ReferenceBank.of_one(recipe.golden, model.confidence_limit, reference, decoded)
+    return ReferenceBank.of_one(recipe.golden, model.confidence_limit, reference)
 
 
-def read_choice(recipe: Recipe) -> RepairChoice:
-    """What `fit` measured to be best for this recipe; the defaults where it did not measure."""
-    recorded = recipe.manifest.choices.get(REPAIR)
-    if not isinstance(recorded, dict):
-        return RepairChoice()
+def bend_repairers(recipe: Recipe, repairers: dict[str, Repairer]) -> tuple[dict[str, Repairer] | None, str | None]:
+    """The repairers with the net bent by the recipe's peel, or None and why not; None twice where there is no peel.
+
+    The bent net shares base, encoder and cached features with the one in `repairers`, which stays as it is.
+    """
+    if recipe.manifest.peel is None:
+        return None, None
+    base = repairers.get(NetRepairer.method)
+    try:
+        if recipe.peel is None:
+            raise WeightsError(recipe.peel_problem or f"{recipe.ref}: the file of the peel is missing")
+        if not isinstance(base, NetRepairer):
+            raise WeightsError("no trained repair model is loaded")
+        bent = base.with_peel(unpack_peel(recipe.peel), recipe.ref.name)
+    except WeightsError as error:
+        log.error("peel_not_used", recipe=str(recipe.ref), reason=str(error))
+        return None, str(error)
+    return {**repairers, bent.method: bent}, None
+
+
+def read_choice(recipe: Recipe, *, with_peel: bool = False) -> RepairChoice:
+    """What `fit`, or the training of the peel, measured to be best for this recipe; the defaults without either."""
     default = RepairChoice()
-    chosen, without = recorded.get("method"), recorded.get("without_reference")
-    return RepairChoice(
+    recorded = recipe.manifest.choices.get(REPAIR)
+    chosen, without = (
+        (recorded.get("method"), recorded.get("without_reference")) if isinstance(recorded, dict) else (None, None)
+    )
+    found = RepairChoice(
         chosen if isinstance(chosen, str) else default.method,
         without if isinstance(without, str) else default.without_reference,
     )
+    peel = recipe.manifest.peel
+    if not with_peel or peel is None:
+        return found
+    return RepairChoice(peel.method, found.without_reference if recipe.mode == "located" else peel.method)
 
 
 def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:

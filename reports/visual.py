@@ -70,6 +70,7 @@ def describe_origin(facts: VisualFacts, twin: Twin | None, kind: str) -> Picture
         part_id=facts.part_id,
         twin_method=twin.method if twin else None,
         twin_fallback=twin.fallback if twin else None,
+        twin_peel=twin.peel if twin else None,
         generated_regions=tuple(region.box_xyxy_px for region in facts.regions) if twin else (),
     )
 

@@ -47,7 +47,9 @@ class PictureOrigin:
     part_id: str | None = None
     twin_method: str | None = None
     twin_fallback: str | None = None
-    """Why the twin was painted without the recipe's references."""
+    """Why the twin was painted without the recipe's references or its peel."""
+    twin_peel: str | None = None
+    """The peel that the repair net was bent by."""
     generated_regions: tuple[BoxPx, ...] = ()
     """xyxy in frame pixels."""
 
@@ -69,6 +71,7 @@ def write_packet(origin: PictureOrigin) -> bytes:
         "insp:generated": "true" if origin.twin_method is not None else "false",
         "insp:twinMethod": origin.twin_method,
         "insp:twinFallback": origin.twin_fallback,
+        "insp:twinPeel": origin.twin_peel,
         "insp:inspectionId": origin.inspection_id,
         "insp:frameSha256": origin.frame_sha256,
         "insp:partId": origin.part_id,

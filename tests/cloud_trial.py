@@ -271,7 +271,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
     parser.add_argument("--data", type=Path, default=None, help="folder of data sets to compare the policies on")
-    parser.add_argument("--policy-runs", type=int, default=5, help="runs with seeds of their own for each comparison")
+    parser.add_argument("--policy-runs", type=int, default=10, help="runs with seeds of their own for each comparison")
     parser.add_argument("--lane-pairs", type=int, default=10, help="blocks of the verdict lane, off and failing")
     parser.add_argument("--work", type=Path, default=None, help="folder to keep; default: a temporary one")
     options = parser.parse_args()

@@ -141,6 +141,7 @@ def test_the_golden_image_says_how_much_light_is_missing(
     assert found.gain * exposure == pytest.approx(lit_otherwise, rel=0.03)
     assert lit_otherwise == pytest.approx(1, abs=0.15)
     assert found.is_dark
+    assert match_exposure(dark, golden, same_view=False).response == "srgb"
 
 
 def test_a_known_gain_is_taken_and_a_black_frame_refused(part: BgrImage, golden: BgrImage) -> None:
@@ -164,7 +165,7 @@ def test_it_beats_gain_and_non_local_means_by_3_db(
 ) -> None:
     """Told the same exposure, on a board of another seed than any it learned from."""
     dark = darken(part, exposure, sensor, np.random.default_rng(4))
-    lit = relight_frame(dark, golden, net, 1 / exposure)
+    lit = relight_frame(dark, golden, net, gain=1 / exposure)
     assert psnr(lit.pixels, part) >= gain_then_smooth(dark, exposure, sensor, part) + 3
     assert lit.generated
     assert lit.noise_left < 0.6 * lit.noise_sigma
@@ -177,7 +178,7 @@ def test_a_defect_stays_visible(net: LowLightNet) -> None:
     cv2.line(bad, (30, 40), (120, 110), (90, 92, 95), 2, cv2.LINE_AA)
     cv2.circle(bad, (110, 40), 4, (70, 72, 75), -1, cv2.LINE_AA)
     dark = darken(bad, 0.08, Sensor(), np.random.default_rng(5))
-    lit = relight_frame(dark, good, net, 12.5).pixels
+    lit = relight_frame(dark, good, net, gain=12.5).pixels
     marked = (bad < 110).all(axis=2)
     contrast = [float(image[~marked].mean() - image[marked].mean()) for image in (lit.astype(float), bad.astype(float))]
     assert contrast[0] >= 0.8 * contrast[1]
@@ -205,14 +206,14 @@ def test_a_grey_frame_stays_grey(net: LowLightNet, part: BgrImage) -> None:
     """Equal channels in, equal channels out."""
     grey = np.asarray(cv2.cvtColor(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
     dark = darken(grey, 0.1, Sensor(), np.random.default_rng(6))
-    assert is_grey(relight_frame(dark, grey, net, 10.0).pixels)
+    assert is_grey(relight_frame(dark, grey, net, gain=10.0).pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (7, 9), (97, 131)])
 def test_any_size_is_lit(net: LowLightNet, size: tuple[int, int]) -> None:
     """One pixel, one row, sides that no stride divides: the same size comes back, at about the right level."""
     dark = darken(np.full((*size, 3), (100, 140, 160), np.uint8), 0.1, Sensor(50_000, 1), np.random.default_rng(7))
-    lit = relight_frame(dark, np.full((32, 32, 3), (100, 140, 160), np.uint8), net, 10.0).pixels
+    lit = relight_frame(dark, np.full((32, 32, 3), (100, 140, 160), np.uint8), net, gain=10.0).pixels
     assert lit.shape == (*size, 3)
     assert np.abs(lit.mean(axis=(0, 1)) - (100, 140, 160)).max() < 20
 

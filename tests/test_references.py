@@ -11,7 +11,7 @@ from inspector.generator import bank_building
 from inspector.generator.bank_building import BuiltBank, Pose, build_bank
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
-from inspector.generator.view_images import DecodedImages, ViewImages
+from inspector.generator.view_images import DecodedTiles, StoredImages
 from inspector.geometry.registration import make_reference, warp
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage
@@ -218,7 +218,7 @@ def test_a_bank_of_the_golden_image_alone(boards: list[BgrImage]) -> None:
 def test_decoded_images_are_bounded(boards: list[BgrImage], built: BuiltBank) -> None:
     """No more is held than allowed, whatever is asked for, and what was forgotten is decoded again."""
     limit = 3 * boards[0].nbytes
-    cache = DecodedImages(limit)
+    cache = DecodedTiles(limit)
     placed = place(unpack_bank(built.content, cache), boards[0])
     first = placed.image(0).copy()
     for index in range(len(placed)):
@@ -237,7 +237,9 @@ def test_a_damaged_file_is_named(built: BuiltBank, damage: str) -> None:
 
 def test_a_damaged_image_is_named() -> None:
     """An image that is no JPEG, or of another size than its view, is found when it is decoded."""
-    for source in (b"\xff\xd8 no", paint_board(1, width=100, height=80)):
-        images = ViewImages((source,), (source,), SIZE, DecodedImages())
+    for source in (b"\xff\xd8 no", encode_jpeg(paint_board(1, width=100, height=80))):
+        images = StoredImages(((source,),), (source,), SIZE, DecodedTiles())
         with pytest.raises(RecipeTamperedError, match=r"references\.npz"):
-            images.read(0)
+            images.cut(0, 0, (0, 0, 10, 10))
+        with pytest.raises(RecipeTamperedError, match=r"references\.npz"):
+            images.thumbnails()

@@ -18,7 +18,7 @@ from inspector.generator.paste import PasteRepairer, lay_base, weigh_references
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import split_mask
 from inspector.generator.repairer import Repairer
-from inspector.generator.view_images import DecodedImages, ViewImages
+from inspector.generator.view_images import PixelImages
 from inspector.records import BgrImage
 
 Mask = NDArray[np.bool_]
@@ -59,7 +59,7 @@ def shift(board: BgrImage, dx: float, dy: float) -> BgrImage:
 def place(*images: BgrImage) -> PlacedReferences:
     """Good images that lie in the frame as they are."""
     size = (images[0].shape[1], images[0].shape[0])
-    return PlacedReferences(ViewImages(images, images, size, DecodedImages()), np.eye(2, 3), size, 1.0)
+    return PlacedReferences(PixelImages(images), np.eye(2, 3), size, 1.0)
 
 
 def psnr(one: BgrImage, other: BgrImage, mask: Mask) -> float:

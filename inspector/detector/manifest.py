@@ -151,6 +151,27 @@ class NamesRecord(_Section):
     from_reviews: int = Field(ge=0)
 
 
+class PeelRecord(_Section):
+    """What `peel.weights` was trained on and what it gains, measured on good images that the training did not see.
+
+    `same_scores` are the versions that score every frame alike, the one that was given the peel first. `base_sha256`
+    is the hash of the base weights, `method` what `auto` takes now. PSNR is inside random masks, in dB; `psnr_db` has
+    the other methods on the same masks, None where one cannot work.
+    """
+
+    same_scores: tuple[RecipeVersion, ...] = Field(min_length=1)
+    base_sha256: Sha256
+    images: int = Field(ge=1)
+    held_out: int = Field(ge=1)
+    masks: int = Field(ge=1)
+    minutes: float = Field(gt=0)
+    steps: int = Field(ge=1)
+    psnr_before_db: float
+    psnr_after_db: float
+    psnr_db: dict[Annotated[str, Field(max_length=16)], float | None]
+    method: Annotated[str, Field(min_length=1, max_length=16)]
+
+
 class TemplateSettings(_Section):
     """Numbers of a template recipe; `names` is empty when nothing was labelled, and then there is no graph."""
 
@@ -188,6 +209,8 @@ class Manifest(_Section):
     """Nothing about a part of this recipe is ever sent to a cloud model, whatever a station's settings say."""
     references: ReferencesRecord | None = None
     """None: a part without a pose, or a recipe of an older program; the golden image is then the only reference."""
+    peel: PeelRecord | None = None
+    """None: twins are painted with the base weights alone."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
 
@@ -199,7 +222,7 @@ class Manifest(_Section):
     @property
     def same_scores(self) -> tuple[RecipeVersion, ...]:
         """The versions before this one that score every frame alike, newest first."""
-        records = [record for record in (self.calibration, self.names) if record is not None]
+        records = [record for record in (self.calibration, self.names, self.peel) if record is not None]
         known = {item.version: item for record in records for item in record.same_scores}
         return tuple(known[version] for version in sorted(known, reverse=True))
 

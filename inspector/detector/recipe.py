@@ -56,6 +56,10 @@ class Recipe:
     namer: Namer | None = None
     references: bytes | None = None
     """The file of the reference bank; the generator reads it."""
+    peel: bytes | None = None
+    """The file of the peel; the generator reads it."""
+    peel_problem: str | None = None
+    """Why a recipe that has a peel comes without its file: twins are then painted without it."""
 
     @property
     def mode(self) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from inspector.detector.manifest import (
     ManifestThresholds,
     NamesRecord,
     PartSettings,
+    PeelRecord,
     ReferencesRecord,
     Release,
     ReleaseList,
@@ -62,6 +63,7 @@ LARGEST_FILE_BYTES = 512 * 1024 * 1024
 CONTRAST = "contrast.onnx"
 NAMES = "names.npz"
 REFERENCES = "references.npz"
+PEEL = "peel.weights"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -141,6 +143,16 @@ class RecipeStore:
         files[NAMES] = encode_arrays(pack_names(namer))
         return self._add_version(ref.name, files, lambda version: _describe_named(old, version, record, files))
 
+    def save_peeled(self, recipe: Recipe, peel: bytes, record: PeelRecord) -> RecipeRef:
+        """Write a new version, unreleased, with the very files of `recipe` and this peel, which replaces an older one.
+
+        Raises what `save_calibrated` raises, but for a changed file of the older peel.
+        """
+        old, ref = recipe.manifest, recipe.ref
+        files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref, {PEEL})
+        files[PEEL] = peel
+        return self._add_version(ref.name, files, lambda version: _describe_peeled(old, version, record, files))
+
     def _add_version(self, name: str, files: dict[str, bytes], describe: Callable[[int], Manifest]) -> RecipeRef:
         folder = self._root / name
         with _disk_errors(folder), self._locked(name):
@@ -196,11 +208,18 @@ class RecipeStore:
             raise RecipeNotFoundError(f"recipe {name} has no version {version} in {self._root}")
         return self._ref(name, version)
 
+    def read_manifest(self, ref: RecipeRef) -> Manifest:
+        """What a version says of itself; its files are not looked at. Raises `RecipeTamperedError`."""
+        return _parse_manifest(
+            _read(self._root / ref.name / str(ref.version) / MANIFEST, str(ref), LARGEST_JSON_BYTES), ref
+        )
+
     def load(self, reference: str | RecipeRef, *, require_released: bool = True) -> Recipe:
         """Read a version and check every hash.
 
         Raises `RecipeNotFoundError`, `RecipeNotReleasedError`, or `RecipeTamperedError` naming the file that is
-        changed, missing or not listed. A `RecipeRef` must still have the hash it was made with.
+        changed, missing or not listed. A `RecipeRef` must still have the hash it was made with. A peel that is changed
+        or missing is left out: verdicts do not need it, and `peel_problem` says why.
         """
         ref = self.resolve(str(reference))
         if isinstance(reference, RecipeRef) and reference.sha256 != ref.sha256:
@@ -213,7 +232,8 @@ class RecipeStore:
         if release is not None and release.manifest_sha256 != sha256_hex(content):
             raise RecipeTamperedError(f"{ref}: {MANIFEST} does not match the hash it was released with")
         manifest = _parse_manifest(content, ref)
-        files = _read_listed_files(folder, manifest, ref)
+        files = _read_listed_files(folder, manifest, ref, {PEEL})
+        peel, peel_problem = _read_peel(folder, manifest, ref)
         try:
             golden = decode_image(files[manifest.golden])
         except ImageError as error:
@@ -228,6 +248,8 @@ class RecipeStore:
             contrast_graph=files.get(CONTRAST),
             namer=unpack_names(decode_arrays(files[NAMES], NAMES)) if NAMES in files else None,
             references=files.get(REFERENCES),
+            peel=peel,
+            peel_problem=peel_problem,
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -329,6 +351,18 @@ def _describe_named(old: Manifest, version: int, record: NamesRecord, files: dic
     )
 
 
+def _describe_peeled(old: Manifest, version: int, record: PeelRecord, files: dict[str, bytes]) -> Manifest:
+    return old.model_copy(
+        update={
+            "version": version,
+            "created_utc": to_rfc3339(utc_now_us()),
+            "software_version": __version__,
+            "peel": record,
+            "files": {name: sha256_hex(data) for name, data in files.items()},
+        }
+    )
+
+
 def _write_version(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> bytes:
     encoded = manifest.model_dump_json(indent=1).encode()
     folder.mkdir()
@@ -358,7 +392,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
     graphs |= {CONTRAST} if manifest.mode == "located" else set()
     names = {NAMES} if manifest.names is not None else set()
     references = {REFERENCES} if manifest.references is not None else set()
-    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references:
+    peel = {PEEL} if manifest.peel is not None else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references | peel:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 
@@ -373,16 +408,30 @@ def check_format(content: bytes, ref: RecipeRef) -> None:
         raise RecipeError(f"{ref} is in recipe format {found}, this version reads {FORMAT_VERSION}: fit it again")
 
 
-def _read_listed_files(folder: Path, manifest: Manifest, ref: RecipeRef) -> dict[str, bytes]:
+def _read_listed_files(
+    folder: Path, manifest: Manifest, ref: RecipeRef, left_out: Set[str] = frozenset()
+) -> dict[str, bytes]:
     extra = {item.name for item in folder.iterdir()} - set(manifest.files) - {MANIFEST}
     if extra:
         raise RecipeTamperedError(f"{ref}: {min(extra)} is not in the manifest")
-    files = {}
-    for name, sha256 in sorted(manifest.files.items()):
-        files[name] = _read(folder / name, str(ref), LARGEST_FILE_BYTES)
-        if sha256_hex(files[name]) != sha256:
-            raise RecipeTamperedError(f"{ref}: {name} does not match its hash in the manifest")
-    return files
+    return {name: _read_listed(folder, name, manifest, ref) for name in sorted(set(manifest.files) - left_out)}
+
+
+def _read_listed(folder: Path, name: str, manifest: Manifest, ref: RecipeRef) -> bytes:
+    content = _read(folder / name, str(ref), LARGEST_FILE_BYTES)
+    if sha256_hex(content) != manifest.files[name]:
+        raise RecipeTamperedError(f"{ref}: {name} does not match its hash in the manifest")
+    return content
+
+
+def _read_peel(folder: Path, manifest: Manifest, ref: RecipeRef) -> tuple[bytes | None, str | None]:
+    """The peel of a recipe and None, or None and why a recipe with a peel comes without."""
+    if manifest.peel is None:
+        return None, None
+    try:
+        return _read_listed(folder, PEEL, manifest, ref), None
+    except RecipeTamperedError as error:
+        return None, str(error)
 
 
 def _read(path: Path, owner: str, limit: int) -> bytes:

@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.bank_file import MOST_STORED, MOST_VIEWS, StoredView, pack_bank
-from inspector.generator.references import THUMBNAIL_BYTES, THUMBNAIL_SIDE_PX, match_detail
+from inspector.generator.references import register_reduced
+from inspector.generator.view_images import choose_thumbnail_level, reduce_by, tile_boxes
 from inspector.geometry.registration import (
     Matrix,
     Reference,
     make_reference,
     reduce_for_registration,
-    register,
     scale_matrix,
     warp,
 )
-from inspector.images import encode_jpeg
+from inspector.images import decode_image, encode_jpeg
 from inspector.records import BgrImage
 
-BUDGET_BYTES = 20_000_000
-"""Of the images. The other files of a 4K recipe take about 25 MB, and a recipe is meant to stay under 50."""
+BUDGET_BYTES = 18_500_000
+"""Of the images; thumbnails come on top. The other files of a 4K recipe take about 26 MB, and 50 are allowed."""
 IMAGE_QUALITY = 95
-THUMBNAIL_QUALITY = 90
+THUMBNAIL_QUALITY = 95
 MOST_CONSIDERED = 96
 LEAST_CONFIDENCE = 0.6
 LEAST_DETAIL_MATCH = 0.25
@@ -159,18 +159,11 @@ def _most_typical(
 
 
 def _find_members(reference: Reference, golden: int, left: list[int], reduced: dict[int, BgrImage]) -> list[_Member]:
-    """The golden image first, then all others of its view in their order.
-
-    Images are registered as they are reduced for it, which is what `register` would do with them.
-    """
+    """The golden image first, then all others of its view in their order."""
     members = []
     for index in sorted(left, key=lambda item: (item != golden, item)):
         small = reduced[index]
-        at_work = Reference(
-            reference.grey, reference.part, reference.outline, 1.0, reference.model, reference.any_angle
-        )
-        registration = register(at_work, small)
-        detail = match_detail(at_work, small, registration.matrix)
+        registration, detail = register_reduced(reference, small)
         if registration.confidence >= LEAST_CONFIDENCE and detail >= LEAST_DETAIL_MATCH:
             laid = warp(small, registration.matrix, (reference.grey.shape[1], reference.grey.shape[0]))
             cells = cv2.resize(laid, COMPARE_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -190,35 +183,40 @@ def _store_views(
     images: ImageSource, found: list[_FoundView], size: tuple[int, int], budget_bytes: int
 ) -> tuple[tuple[StoredView, ...], tuple[tuple[int, ...], ...]]:
     """Images are warped and encoded in the order of their worth, until the budget is spent."""
-    total = sum(len(view.members) for view in found)
-    thumbnail_size = _choose_thumbnail_size(size, min(total, MOST_STORED))
-    kept: list[list[tuple[int, bytes, bytes]]] = [[] for _ in found]
+    kept: list[list[tuple[_Member, tuple[bytes, ...]]]] = [[] for _ in found]
     spent = 0
     for number, member in _rank(found)[:MOST_STORED]:
-        pixels = images.read(member.index)
-        laid = np.asarray(warp(pixels, member.matrix, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        encoded = encode_jpeg(laid, IMAGE_QUALITY, all_colours=True)
-        must = len(kept[number]) < FEWEST_OF_VIEW
-        if not must and spent + len(encoded) > budget_bytes:
-            break
-        spent += len(encoded)
-        thumbnail = encode_jpeg(
-            np.asarray(cv2.resize(laid, thumbnail_size, interpolation=cv2.INTER_AREA), np.uint8), THUMBNAIL_QUALITY
+        laid = warp(images.read(member.index), member.matrix, size, interpolation=cv2.INTER_CUBIC)
+        tiles = tuple(
+            encode_jpeg(np.asarray(laid[y0:y1, x0:x1], np.uint8), IMAGE_QUALITY, all_colours=True)
+            for x0, y0, x1, y1 in tile_boxes(size)
         )
-        kept[number].append((member.index, encoded, thumbnail))
+        cost = sum(map(len, tiles))
+        if len(kept[number]) >= FEWEST_OF_VIEW and spent + cost > budget_bytes:
+            break
+        spent += cost
+        kept[number].append((member, tiles))
     stored = []
     for view, items in zip(found, kept, strict=True):
-        others = [member for member in view.members if member.index != view.members[0].index]
+        others = view.members[1:]
+        level = choose_thumbnail_level(size, len(items))
         stored.append(
             StoredView(
                 view.reference,
                 learn_limit([member.confidence for member in others], 0.3, 0.25),
                 learn_limit([member.detail for member in others], 0.1, 0.2),
-                tuple(encoded for _, encoded, _ in items),
-                tuple(thumbnail for _, _, thumbnail in items),
+                tuple(tiles for _, tiles in items),
+                tuple(_encode_thumbnail(tiles, size, level) for _, tiles in items),
             )
         )
-    return tuple(stored), tuple(tuple(index for index, _, _ in items) for items in kept)
+    return tuple(stored), tuple(tuple(member.index for member, _ in items) for items in kept)
+
+
+def _encode_thumbnail(tiles: tuple[bytes, ...], size: tuple[int, int], level: int) -> bytes:
+    whole = np.empty((size[1], size[0], 3), np.uint8)
+    for (x0, y0, x1, y1), tile in zip(tile_boxes(size), tiles, strict=True):
+        whole[y0:y1, x0:x1] = decode_image(tile)
+    return encode_jpeg(reduce_by(whole, level), THUMBNAIL_QUALITY, all_colours=True)
 
 
 def _rank(found: list[_FoundView]) -> list[tuple[int, _Member]]:
@@ -249,10 +247,3 @@ def _distances(members: list[_Member]) -> NDArray[np.float32]:
     """Mean absolute difference of every two members in their common pose."""
     stack = np.stack([member.laid.ravel() for member in members])
     return np.stack([np.abs(stack - row).mean(axis=1) for row in stack])
-
-
-def _choose_thumbnail_size(size: tuple[int, int], count: int) -> tuple[int, int]:
-    """(width, height): as large as helps to choose by, while all thumbnails of a bank fit into memory."""
-    by_memory = (THUMBNAIL_BYTES / (3.0 * count * size[0] * size[1])) ** 0.5
-    scale = min(1.0, by_memory, THUMBNAIL_SIDE_PX / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspector.errors import RecipeTamperedError
 from inspector.generator.references import ReferenceBank, View
-from inspector.generator.view_images import DecodedImages, ViewImages
+from inspector.generator.view_images import DecodedTiles, StoredImages, tile_boxes
 from inspector.geometry.registration import Reference
 
 MOST_VIEWS = 8
 MOST_STORED = 64
-Blob = NDArray[np.uint8]
 
 DAMAGED_ARCHIVE = (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -40,18 +41,18 @@ class _ViewMeta(_Section):
 
 class _BankMeta(_Section):
     format_version: Literal[1] = 1
-    size: tuple[int, int]
+    size: tuple[Annotated[int, Field(ge=1, le=65535)], Annotated[int, Field(ge=1, le=65535)]]
     views: tuple[_ViewMeta, ...] = Field(min_length=1, max_length=MOST_VIEWS)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredView:
-    """One view as it is written: `images` and `thumbnails` are JPEGs, the golden image first."""
+    """One view as it is written, the golden image first: the JPEG tiles of each image, and its JPEG thumbnail."""
 
     reference: Reference
     confidence_limit: float
     detail_limit: float
-    images: tuple[bytes, ...]
+    images: tuple[tuple[bytes, ...], ...]
     thumbnails: tuple[bytes, ...]
 
 
@@ -69,49 +70,57 @@ def pack_bank(views: tuple[StoredView, ...], size: tuple[int, int]) -> bytes:
         for view in views
     )
     meta = _BankMeta(size=size, views=described).model_dump_json().encode()
-    arrays: dict[str, NDArray[Any]] = {"meta": _to_blob(meta)}
+    arrays: dict[str, NDArray[Any]] = {"meta": np.frombuffer(meta, np.uint8)}
+    blobs: list[bytes] = []
     for number, view in enumerate(views):
         arrays[f"grey{number}"] = view.reference.grey
         arrays[f"part{number}"] = view.reference.part
         arrays[f"outline{number}"] = view.reference.outline
-        for index, (image, thumbnail) in enumerate(zip(view.images, view.thumbnails, strict=True)):
-            arrays[f"image{number}_{index}"] = _to_blob(image)
-            arrays[f"thumbnail{number}_{index}"] = _to_blob(thumbnail)
+        for tiles, thumbnail in zip(view.images, view.thumbnails, strict=True):
+            blobs += [*tiles, thumbnail]
+    arrays["jpegs"] = np.frombuffer(b"".join(blobs), np.uint8)
+    arrays["lengths"] = np.array([len(blob) for blob in blobs], np.int64)
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 
-def unpack_bank(content: bytes, cache: DecodedImages | None = None) -> ReferenceBank:
+def unpack_bank(content: bytes, cache: DecodedTiles | None = None) -> ReferenceBank:
     """The bank of a file. Nothing is decoded before it is asked for.
 
     Raises `RecipeTamperedError` for anything that `pack_bank` did not write.
     """
-    cache = cache or DecodedImages()
+    cache = cache or DecodedTiles()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             meta = _BankMeta.model_validate(json.loads(stored["meta"].tobytes()))
-            views = tuple(_read_view(stored, number, meta, cache) for number in range(len(meta.views)))
+            blobs = _cut_blobs(stored["jpegs"].tobytes(), stored["lengths"])
+            views = tuple(_read_view(stored, number, meta, blobs, cache) for number in range(len(meta.views)))
     except (*DAMAGED_ARCHIVE, ValidationError) as error:
         raise RecipeTamperedError(f"references.npz cannot be read: {str(error).splitlines()[0]}") from error
     return ReferenceBank(views, meta.size)
 
 
-def _read_view(stored: Any, number: int, meta: _BankMeta, cache: DecodedImages) -> View:
+def _cut_blobs(joined: bytes, lengths: NDArray[np.int64]) -> Iterator[bytes]:
+    ends = np.cumsum(lengths)
+    if lengths.ndim != 1 or (lengths < 0).any() or not len(ends) or int(ends[-1]) != len(joined):
+        raise ValueError("the lengths of the images do not add up")
+    return (joined[int(end) - int(length) : int(end)] for end, length in zip(ends, lengths, strict=True))
+
+
+def _read_view(stored: Any, number: int, meta: _BankMeta, blobs: Iterator[bytes], cache: DecodedTiles) -> View:
     described = meta.views[number]
     grey, part, outline = (np.asarray(stored[f"{name}{number}"]) for name in ("grey", "part", "outline"))
     if grey.dtype != np.float32 or grey.ndim != 2 or not part.shape == outline.shape == grey.shape:
         raise ValueError(f"the registration of view {number} is not one")
-    images, thumbnails = (
-        tuple(stored[f"{name}{number}_{index}"].tobytes() for index in range(described.images))
-        for name in ("image", "thumbnail")
-    )
+    count = len(tile_boxes(meta.size))
+    images = [tuple(itertools.islice(blobs, count + 1)) for _ in range(described.images)]
+    if any(len(image) != count + 1 for image in images):
+        raise ValueError(f"images of view {number} are missing")
     reference = Reference(
         grey, part.astype(np.bool_), outline.astype(np.bool_), described.scale, described.model, described.any_angle
     )
-    view_images = ViewImages(images, thumbnails, meta.size, cache)
+    view_images = StoredImages(
+        tuple(image[:-1] for image in images), tuple(image[-1] for image in images), meta.size, cache
+    )
     return View(reference, view_images, described.confidence_limit, described.detail_limit)
-
-
-def _to_blob(content: bytes) -> Blob:
-    return np.frombuffer(content, np.uint8)

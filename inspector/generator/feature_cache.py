@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from inspector.generator.repair_model import ENCODER_REACH_PX, FEATURE_CELL_PX, STRIDE_PX, Features
+from inspector.generator.view_images import ViewImages
 from inspector.records import BgrImage, BoxPx
 
 BLOCK_PX = 256
@@ -27,6 +28,25 @@ class _Block:
     row: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceImage:
+    """Image `index` of a view, reduced by 2 ** level. Two are equal when they are the same picture."""
+
+    images: ViewImages
+    index: int
+    level: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in reduced pixels."""
+        width, height = self.images.size
+        return width >> self.level, height >> self.level
+
+    def cut(self, box: BoxPx) -> BgrImage:
+        """A box of it, in reduced pixels."""
+        return self.images.cut(self.index, self.level, box)
+
+
 class FeatureCache:
     """Thread-safe; what two threads miss at once is computed twice, with the same result."""
 
@@ -34,7 +54,7 @@ class FeatureCache:
         self._encode = encode
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[object, int, _Block], Features] = OrderedDict()
+        self._blocks: OrderedDict[tuple[ReferenceImage, _Block], Features] = OrderedDict()
         self._held_bytes = 0
         self.computed = 0
         """Blocks encoded so far."""
@@ -49,26 +69,27 @@ class FeatureCache:
             self._blocks.clear()
             self._held_bytes = 0
 
-    def read(self, owner: object, index: int, image: BgrImage, box: BoxPx) -> Features:
-        """Features of `box` of a reference: image `index` of `owner`, (H, W, 3) uint8.
+    def read(self, image: ReferenceImage, box: BoxPx) -> Features:
+        """Features of `box` of a reference.
 
         `box` is a multiple of `STRIDE_PX` on all sides and may reach over the right and lower edge, where the image
         is continued by its mirror.
         """
         x0, y0, x1, y1 = box
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
-        result: Features | None = None
-        for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1):
-            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1):
-                block = self._read_block(owner, index, image, _Block(column, row))
-                if result is None:
-                    result = np.zeros((block.shape[0], rows, columns), np.float32)
-                _place(result, block, (x0, y0), (column * BLOCK_PX, row * BLOCK_PX))
-        assert result is not None
+        places = [
+            _Block(column, row)
+            for row in range(y0 // BLOCK_PX, (y1 - 1) // BLOCK_PX + 1)
+            for column in range(x0 // BLOCK_PX, (x1 - 1) // BLOCK_PX + 1)
+        ]
+        blocks = [self._read_block(image, place) for place in places]
+        result = np.zeros((blocks[0].shape[0], rows, columns), np.float32)
+        for place, block in zip(places, blocks, strict=True):
+            _place(result, block, (x0, y0), (place.column * BLOCK_PX, place.row * BLOCK_PX))
         return result
 
-    def _read_block(self, owner: object, index: int, image: BgrImage, place: _Block) -> Features:
-        key = (owner, index, place)
+    def _read_block(self, image: ReferenceImage, place: _Block) -> Features:
+        key = (image, place)
         with self._lock:
             if key in self._blocks:
                 self._blocks.move_to_end(key)
@@ -84,16 +105,18 @@ class FeatureCache:
                 self._held_bytes -= forgotten.nbytes
         return features
 
-    def _compute(self, image: BgrImage, place: _Block) -> Features:
-        height, width = (-(-side // STRIDE_PX) * STRIDE_PX for side in image.shape[:2])
+    def _compute(self, image: ReferenceImage, place: _Block) -> Features:
+        width, height = (-(-side // STRIDE_PX) * STRIDE_PX for side in image.size)
         x0, y0 = place.column * BLOCK_PX, place.row * BLOCK_PX
         x1, y1 = min(x0 + BLOCK_PX, width), min(y0 + BLOCK_PX, height)
         left, top = min(x0, ENCODER_REACH_PX), min(y0, ENCODER_REACH_PX)
         right, below = min(width, x1 + ENCODER_REACH_PX), min(height, y1 + ENCODER_REACH_PX)
-        cut = image[y0 - top : below, x0 - left : right]
-        missing = (below - (y0 - top) - cut.shape[0], right - (x0 - left) - cut.shape[1])
+        inside = (x0 - left, y0 - top, min(right, image.size[0]), min(below, image.size[1]))
+        cut = image.cut(inside)
+        missing = (below - inside[3], right - inside[2])
         if any(missing):
-            cut = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+            mirrored = cv2.copyMakeBorder(cut, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT_101)
+            cut = np.asarray(mirrored, np.uint8)
         features = self._encode(np.ascontiguousarray(cut))
         rows, columns = (y1 - y0) // FEATURE_CELL_PX, (x1 - x0) // FEATURE_CELL_PX
         first_row, first_column = top // FEATURE_CELL_PX, left // FEATURE_CELL_PX

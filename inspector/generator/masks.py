@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 SHARE_OF_SIDE = 0.8
 """A mask never hides more than this of a side, or nothing is left to learn the light from."""
+LEAST_SIDE_PX = 6
 MOST_STRETCH = 0.7
 """The logarithm of the largest aspect ratio."""
 
@@ -17,12 +18,15 @@ def draw_mask(
 ) -> NDArray[np.bool_]:
     """(height, width) bool with one region: rectangle, ellipse, irregular blob or stroke.
 
-    The longer side is drawn log-uniformly from `least_px` to `most_px`.
+    The longer side is drawn log-uniformly from `least_px` to `most_px`, and both are cut at `SHARE_OF_SIDE` of the
+    frame, but at least one pixel is masked.
     """
     side = np.exp(rng.uniform(np.log(least_px), np.log(most_px)))
     stretch = np.exp(rng.uniform(-MOST_STRETCH, MOST_STRETCH))
-    wide = int(np.clip(side * min(1.0, stretch), 6, width * SHARE_OF_SIDE))
-    high = int(np.clip(side * min(1.0, 1.0 / stretch), 6, height * SHARE_OF_SIDE))
+    wide, high = (
+        int(np.clip(side * ratio, LEAST_SIDE_PX, max(1.0, limit * SHARE_OF_SIDE)))
+        for ratio, limit in ((min(1.0, stretch), width), (min(1.0, 1.0 / stretch), height))
+    )
     left, top = int(rng.integers(0, width - wide + 1)), int(rng.integers(0, height - high + 1))
     mask = np.zeros((height, width), np.uint8)
     shape = int(rng.integers(0, 4))
@@ -36,7 +40,7 @@ def draw_mask(
         cv2.fillPoly(mask, [cv2.convexHull(points)], 1)
     else:
         points = (rng.uniform(0.0, 1.0, (4, 2)) * (wide, high) + (left, top)).astype(np.int32)
-        cv2.polylines(mask, [points], False, 1, max(5, int(side / 8)))
+        cv2.polylines(mask, [points], False, 1, min(wide, high, max(5, max(wide, high) // 8)))
     if not mask.any():
         mask[top : top + high, left : left + wide] = 1
     return np.asarray(mask > 0, np.bool_)

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.feature_cache import FeatureCache
+from inspector.generator.feature_cache import FeatureCache, ReferenceImage
 from inspector.generator.fill import fill_base
 from inspector.generator.harmonic import carry_in
 from inspector.generator.paste import MatchedReferences, match_references
+from inspector.generator.peel import Peel, attach_peel
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
     MaskRegion,
@@ -38,14 +39,17 @@ from inspector.generator.repair_model import (
 )
 from inspector.generator.repairer import Twin
 from inspector.generator.surroundings import grow_mask
-from inspector.geometry.registration import Matrix, compose, invert, transform_points, warp
+from inspector.geometry.registration import Matrix, compose, invert, scaling, transform_points, warp
 from inspector.records import BgrImage, BoxPx
 
-LEAST_CONTEXT_PX = 48
-MOST_CONTEXT_PX = 128
-CONTEXT_SHARE = 0.4
+LEAST_CONTEXT_PX = 32
+MOST_CONTEXT_PX = 64
+CONTEXT_SHARE = 0.25
 LARGEST_TILE_PX = 2048
 """Larger regions are cut into tiles that overlap by the reach of the net, so that no seam can show."""
+NATIVE_REGION_PX = 256
+"""What the net adds to a larger region is computed at half its resolution, or a quarter and so on: deep inside a hole
+the net has no detail to add to the base, which is always laid at full resolution."""
 STILL: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
@@ -54,23 +58,43 @@ class NetRepairer:
 
     method = "net"
 
-    def __init__(self, model: RepairModel) -> None:
-        self._model = model
-        self.cache = FeatureCache(model.encode)
+    def __init__(self, model: RepairModel, cache: FeatureCache | None = None) -> None:
+        """`cache` is that of another repairer with the same encoder."""
+        self.model = model
+        self.cache = cache if cache is not None else FeatureCache(model.encode)
+
+    def with_peel(self, peel: Peel, recipe: str) -> NetRepairer:
+        """A repairer whose trunk is bent by a peel of `recipe`; it shares everything else with this one.
+
+        Raises `WeightsError` as `attach_peel` does.
+        """
+        return NetRepairer(attach_peel(self.model, peel, recipe), self.cache)
 
     def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
         check_repair_input(pixels, mask, references)
         twin, changed = pixels.copy(), np.zeros(mask.shape, np.bool_)
-        regions = split_mask(mask)
-        painters = [_RegionPainter(pixels, mask, region, references, self.cache, self._model) for region in regions]
+        painters = self._start(pixels, mask, references)
         tiles = [tile for painter in painters for tile in painter.tiles]
-        residuals = iter(self._model.predict(tiles))
+        residuals = iter(self.model.predict(tiles))
         for painter in painters:
             painted = painter.paint([next(residuals) for _ in painter.tiles])
             alpha = feather_alpha(place_mask(painter.region, painter.inner), painter.feather_px)
             blend_into(twin, changed, painter.inner, painted, alpha)
-        return Twin(twin, changed, self.method, len(regions))
+        return Twin(twin, changed, self.method, len(painters), peel=self.model.peel)
+
+    def cut_tiles(
+        self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+    ) -> list[RepairTile]:
+        """What the net would see to repair `mask`; raises as `repair` does. A peel learns from such tiles."""
+        check_repair_input(pixels, mask, references)
+        return [tile for painter in self._start(pixels, mask, references) for tile in painter.tiles]
+
+    def _start(
+        self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+    ) -> list[_RegionPainter]:
+        regions = split_mask(mask)
+        return [_RegionPainter(pixels, mask, region, references, self.cache, self.model) for region in regions]
 
 
 class _RegionPainter:
@@ -89,8 +113,11 @@ class _RegionPainter:
         self.region = region
         self.feather_px = choose_feather_px(region)
         self.inner = expand_box(region.box_xyxy_px, self.feather_px + 1, width, height)
-        self._to_frame = references.to_frame if references is not None else STILL
-        size = references.view_size if references is not None else (width, height)
+        self._level = choose_level(region.size_px)
+        to_frame = references.to_frame if references is not None else STILL
+        self._to_frame = compose(to_frame, scaling(2**self._level))
+        whole = references.view_size if references is not None else (width, height)
+        size = (max(STRIDE_PX, whole[0] >> self._level), max(STRIDE_PX, whole[1] >> self._level))
         self.boxes = plan_tiles(self._reach_in_view(), _whole_strides(size))
         self._surroundings = self._reach_in_frame((width, height))
         matched = match_references(pixels, mask, region, references) if references is not None else None
@@ -103,7 +130,8 @@ class _RegionPainter:
         if matched is not None:
             x0, y0, x1, y1 = self._surroundings
             self._base = carry_in(pixels[y0:y1, x0:x1].astype(np.float32), self._base, hole)
-        self.tiles = [self._cut_tile(pixels, hole, box, matched, cache, model) for box in self.boxes]
+        base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
+        self.tiles = [self._cut_tile(pixels, base, hole, box, matched, cache, model) for box in self.boxes]
 
     def paint(self, residuals: list[FloatImage]) -> FloatImage:
         """Base and residuals at `inner`: (h, w, 3) float32."""
@@ -117,8 +145,9 @@ class _RegionPainter:
         return painted
 
     def _reach_in_view(self) -> BoxPx:
-        """What the region and its context cover in the view."""
-        context = int(np.clip(self.region.size_px * CONTEXT_SHARE, LEAST_CONTEXT_PX, MOST_CONTEXT_PX))
+        """What the region and its context cover in the view, in its reduced pixels."""
+        side = self.region.size_px >> self._level
+        context = int(np.clip(side * CONTEXT_SHARE, LEAST_CONTEXT_PX, MOST_CONTEXT_PX))
         return _map_box(invert(self._to_frame), self.inner, context)
 
     def _reach_in_frame(self, size: tuple[int, int]) -> BoxPx:
@@ -134,6 +163,7 @@ class _RegionPainter:
     def _cut_tile(
         self,
         pixels: BgrImage,
+        base: BgrImage,
         hole: NDArray[np.bool_],
         box: BoxPx,
         matched: MatchedReferences | None,
@@ -143,19 +173,40 @@ class _RegionPainter:
         x0, y0, x1, y1 = self._surroundings
         size = (box[2] - box[0], box[3] - box[1])
         from_here = compose(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]), self._tile_to_frame(box))
-        base = np.clip(np.rint(self._base), 0, 255).astype(np.uint8)
-        laid = [warp(image, from_here, size) for image in (pixels[y0:y1, x0:x1], base)]
-        # What lies outside of the frame is as unknown as the hole.
         covered = hole.view(np.uint8) * np.uint8(255)
-        unknown = warp(covered, from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
+        images: tuple[NDArray[np.uint8], ...] = (pixels[y0:y1, x0:x1], base, covered)
+        if self._level:
+            # Reduced by averaging first, so that nothing is skipped; a cell that touches the hole is unknown.
+            from_here = compose(invert(scaling(2**self._level)), from_here)
+            images = tuple(_reduce(image, self._level) for image in images)
+        laid = [warp(image, from_here, size) for image in images[:2]]
+        # What lies outside of the frame is as unknown as the hole.
+        unknown = warp(images[2], from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
         features = np.zeros(
             (model.feature_channels, size[1] // FEATURE_CELL_PX, size[0] // FEATURE_CELL_PX), np.float32
         )
         if matched is not None:
             for index, weight in zip(matched.indices, matched.weights, strict=True):
-                owner, number = matched.references.origin(index)
-                features += np.float32(weight) * cache.read(owner, number, matched.references.image(index), box)
+                image = ReferenceImage(*matched.references.origin(index), self._level)
+                features += np.float32(weight) * cache.read(image, box)
         return RepairTile(np.asarray(laid[0], np.uint8), np.asarray(laid[1], np.uint8), unknown, features)
+
+
+def choose_level(size_px: int) -> int:
+    """How often a region of `size_px` is halved for the net."""
+    level = 0
+    while size_px >> level > NATIVE_REGION_PX:
+        level += 1
+    return level
+
+
+def _reduce(image: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
+    """By 2 ** level, sizes rounded up: what lies beyond the edge repeats it."""
+    factor = 2**level
+    rows, columns = -image.shape[0] % factor, -image.shape[1] % factor
+    padded = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
+    size = (padded.shape[1] // factor, padded.shape[0] // factor)
+    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def plan_tiles(wanted: BoxPx, size: tuple[int, int]) -> list[BoxPx]:

@@ -8,13 +8,13 @@ another part shows must never be painted over this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.view_images import DecodedImages, ViewImages
+from inspector.generator.view_images import PixelImages, ViewImages
 from inspector.geometry.detail import detail_match
 from inspector.geometry.registration import (
     Matrix,
@@ -30,13 +30,11 @@ from inspector.geometry.registration import (
     transform_points,
     warp,
 )
-from inspector.records import BgrImage, BoxPx
+from inspector.records import BgrImage, BoxPx, Registration
 
 CHOICE_SAMPLES = 1500
 CUT_MARGIN_PX = 4
 GAIN_RANGE = (0.4, 2.5)
-THUMBNAIL_SIDE_PX = 640
-THUMBNAIL_BYTES = 24_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +90,14 @@ class PlacedReferences:
         return self._images.size
 
     def image(self, index: int) -> BgrImage:
-        """One image in the view's pose: (H, W, 3) uint8, decoded once and cached. Read-only."""
-        return self._images.read(self._kept[index])
+        """One image in the view's pose: (H, W, 3) uint8, decoded at each call."""
+        return self._images.cut(self._kept[index], 0, (0, 0, *self.view_size))
 
     def origin(self, index: int) -> tuple[ViewImages, int]:
-        """Whose image this is and its number there: the same for the same picture, whatever else was left out."""
+        """Whose image this is and its number there: the same for the same picture, whatever else was left out.
+
+        The images' `cut` gives any box of it, in the view's pose, reduced by a power of two.
+        """
         return self._images, self._kept[index]
 
     def images(self) -> list[BgrImage]:
@@ -126,13 +127,13 @@ class PlacedReferences:
         """As `lay`, reduced by 2 ** level; sizes are rounded up, so the last row and column may reach over the crop."""
         x0, y0, x1, y1 = crop_box
         factor = 2**level
-        source = self._images.read(self._kept[index], level)
         moved = self.to_frame if correction is None else compose(correction, self.to_frame)
         crop_to_frame = compose(np.array([[1.0, 0.0, x0], [0.0, 1.0, y0]]), scaling(factor))
         matrix = compose(compose(invert(scaling(factor)), invert(moved)), crop_to_frame)
         size = (-(-(x1 - x0) // factor), -(-(y1 - y0) // factor))
-        part, corner = _cut_needed(source, matrix, size)
-        matrix = compose(np.array([[1.0, 0.0, -corner[0]], [0.0, 1.0, -corner[1]]]), matrix)
+        box = _find_needed(matrix, size, (self.view_size[0] >> level, self.view_size[1] >> level))
+        part = self._images.cut(self._kept[index], level, box)
+        matrix = compose(np.array([[1.0, 0.0, -box[0]], [0.0, 1.0, -box[1]]]), matrix)
         return np.asarray(warp(part, matrix, size, interpolation=interpolation), np.uint8)
 
     def nearest(
@@ -157,7 +158,7 @@ class PlacedReferences:
             ],
             axis=1,
         )
-        reduce = invert(scaling(self.view_size[0] / stack.shape[2]))
+        reduce = invert(scaling(2**self._images.thumbnail_level))
         places = transform_points(compose(reduce, invert(self.to_frame)), in_crop).astype(np.float32)
         xs, ys = np.ascontiguousarray(places[None, :, 0]), np.ascontiguousarray(places[None, :, 1])
         ours = np.asarray(target_crop[rows, columns], np.float32)
@@ -184,12 +185,10 @@ class ReferenceBank:
         golden: BgrImage,
         confidence_limit: float,
         reference: Reference | None = None,
-        cache: DecodedImages | None = None,
     ) -> ReferenceBank:
         """A bank of the golden image alone; `reference` is how frames are registered to it at full resolution."""
-        size = (golden.shape[1], golden.shape[0])
-        images = ViewImages((golden,), (golden,), size, cache or DecodedImages())
-        return cls((View(reference or make_reference(golden, "affine"), images, confidence_limit),), size)
+        images = PixelImages((golden,))
+        return cls((View(reference or make_reference(golden, "affine"), images, confidence_limit),), images.size)
 
     def place(self, frame: BgrImage) -> PlacedReferences | None:
         """The references of the view that `frame` (H, W, 3) shows, None when it shows none of them."""
@@ -201,42 +200,46 @@ class ReferenceBank:
         size = (frame.shape[1], frame.shape[0])
         if size != self.frame_size:
             return NotPlaced(f"the frame is {size[0]}x{size[1]} px, the references {self.frame_size}")
-        registered = [register(view.reference, frame) for view in self.views]
-        number = max(range(len(registered)), key=lambda item: registered[item].confidence)
-        registration, view = registered[number], self.views[number]
+        small = reduce_for_registration(frame)
+        registered = [register_reduced(view.reference, small) for view in self.views]
+        number = max(range(len(registered)), key=lambda item: registered[item][0].confidence)
+        (registration, detail), view = registered[number], self.views[number]
         confidence = registration.confidence
         if confidence < view.confidence_limit:
             return NotPlaced(f"registration confidence {confidence:.2f} < {view.confidence_limit:.2f}")
-        detail = match_detail(view.reference, frame, registration.matrix)
         if detail < view.detail_limit:
             return NotPlaced(f"detail match {detail:.2f} < {view.detail_limit:.2f}")
-        return PlacedReferences(view.images, registration.matrix, size, confidence, number)
+        to_frame = scale_matrix(registration.matrix, view.reference.scale)
+        return PlacedReferences(view.images, to_frame, size, confidence, number)
 
 
 def place_one(golden: BgrImage, to_frame: Matrix, frame_size: tuple[int, int], confidence: float) -> PlacedReferences:
     """One good image whose place in the frame is known already."""
-    images = ViewImages((golden,), (golden,), (golden.shape[1], golden.shape[0]), DecodedImages())
-    return PlacedReferences(images, to_frame, frame_size, confidence)
+    return PlacedReferences(PixelImages((golden,)), to_frame, frame_size, confidence)
 
 
-def match_detail(reference: Reference, frame: BgrImage, matrix: Matrix) -> float:
-    """How well the fine structure of a registered frame matches, -1..1; `matrix` at full resolution."""
-    small = to_grey(reduce_for_registration(frame))
-    return detail_match(reference, small, scale_matrix(matrix, 1.0 / reference.scale))
+def register_reduced(reference: Reference, small: BgrImage) -> tuple[Registration, float]:
+    """Where a view lies in a frame that is reduced for registration, in its pixels, and how well the detail matches."""
+    at_work = replace(reference, scale=1.0)
+    registration = register(at_work, small)
+    return registration, detail_match(at_work, to_grey(small), registration.matrix)
 
 
-def _cut_needed(source: BgrImage, matrix: Matrix, size: tuple[int, int]) -> tuple[BgrImage, tuple[int, int]]:
-    """The part of `source` that a crop of `size` needs, and its corner: a warp from a small image is much faster."""
-    width, height = size
-    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
+def _find_needed(matrix: Matrix, size: tuple[int, int], image_size: tuple[int, int]) -> BoxPx:
+    """The part of an image of (width, height) that a crop of `size` is taken from by `matrix`, and what it mirrors."""
+    corners = np.array([[0.0, 0.0], [size[0], 0.0], [0.0, size[1]], [size[0], size[1]]])
     reached = transform_points(matrix, corners)
-    low, high = np.floor(reached.min(axis=0)) - CUT_MARGIN_PX, np.ceil(reached.max(axis=0)) + CUT_MARGIN_PX
-    limit = (source.shape[1], source.shape[0])
-    if (low < 0).any() or (high > limit).any():
-        # Beyond the image its mirror is laid, which must be that of the whole image.
-        return source, (0, 0)
-    x0, y0, x1, y1 = (int(edge) for edge in (*low, *high))
-    return source[y0:y1, x0:x1], (x0, y0)
+    edges: list[tuple[int, int]] = []
+    for axis, limit in enumerate(image_size):
+        low = int(np.floor(reached[:, axis].min())) - CUT_MARGIN_PX
+        high = int(np.ceil(reached[:, axis].max())) + CUT_MARGIN_PX
+        # Beyond the image lies its mirror, for which as much is needed inside as is asked for outside.
+        wanted_low = min(low, 2 * limit - high) if high > limit else low
+        wanted_high = max(high, -low) if low < 0 else high
+        start = int(np.clip(wanted_low, 0, limit - 1))
+        edges.append((start, int(np.clip(wanted_high, start + 1, limit))))
+    (x0, x1), (y0, y1) = edges
+    return x0, y0, x1, y1
 
 
 def _unexplained(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:

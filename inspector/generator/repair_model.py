@@ -25,11 +25,13 @@ STRIDE_PX = 32
 """Sides of a tile are multiples of this."""
 FEATURE_CELL_PX = 8
 ENCODER_REACH_PX = 32
-"""No feature depends on a pixel further away than this."""
+"""No feature depends on a pixel further from its cell than this."""
 RESIDUAL_GAIN = np.float32(4.0)
 """As in training: what the frame differs from its base is small."""
 TRUNK_REACH_PX = 320
-"""No pixel of the residual depends on one further away than this."""
+"""Nothing in a cell of `STRIDE_PX` of the residual depends on what lies further from that cell than this."""
+MOST_PX_AT_ONCE = 2048 * 2048
+"""What the trunk takes in one run at most."""
 FloatImage = NDArray[np.float32]
 Features = NDArray[np.float32]
 
@@ -59,7 +61,10 @@ class RepairModel:
         self._threads = threads
         self._encoder = open_weighted_session(encoder, weights, threads)
         self._trunk = open_weighted_session(trunk, weights, threads)
-        channels = self._trunk.get_inputs()[1].shape[1]
+        taken = {item.name: item.shape for item in self._trunk.get_inputs()}
+        if set(taken) != {"target", "features"} or [item.name for item in self._encoder.get_inputs()] != ["reference"]:
+            raise WeightsError(f"{weights.path}: its graphs are no encoder and trunk of the repair net")
+        channels = taken["features"][1]
         if not isinstance(channels, int):
             raise WeightsError(f"{weights.path}: its trunk does not say how many features it takes")
         self.feature_channels = channels
@@ -81,13 +86,16 @@ class RepairModel:
         results: dict[int, FloatImage] = {}
         for size in dict.fromkeys(tile.hole.shape for tile in tiles):
             numbers = [number for number, tile in enumerate(tiles) if tile.hole.shape == size]
-            feed = {
-                "target": np.stack([_target(tiles[number]) for number in numbers]),
-                "features": np.stack([tiles[number].features for number in numbers]),
-            }
-            found: list[Any] = self._trunk.run(None, feed)
-            for number, residual in zip(numbers, found[0], strict=True):
-                results[number] = np.ascontiguousarray(residual.transpose(1, 2, 0)) * np.float32(255.0)
+            most = max(1, MOST_PX_AT_ONCE // (size[0] * size[1]))
+            for start in range(0, len(numbers), most):
+                together = numbers[start : start + most]
+                feed = {
+                    "target": np.stack([make_target(tiles[number]) for number in together]),
+                    "features": np.stack([tiles[number].features for number in together]),
+                }
+                found: list[Any] = self._trunk.run(None, feed)
+                for number, residual in zip(together, found[0], strict=True):
+                    results[number] = np.ascontiguousarray(residual.transpose(1, 2, 0)) * np.float32(255.0)
         return [results[number] for number in range(len(tiles))]
 
 
@@ -96,9 +104,18 @@ def load_repair_model(threads: int = 1, folder: Path | None = None, form: str = 
 
     Raises `WeightsError` for files that are missing, truncated, changed or not ours.
     """
-    place = folder or Path(str(resources.files("inspector.generator") / "weights"))
+    place = _find_folder(folder)
     weights = read_weights(place / f"{NAME}.weights")
     return RepairModel(weights, read_graph(place, f"encoder{form}"), read_graph(place, f"trunk{form}"), threads)
+
+
+def find_base_sha256(folder: Path | None = None) -> str:
+    """The hash of the shipped weights, or of those in `folder`: a peel belongs to one. Raises `WeightsError`."""
+    return read_weights(_find_folder(folder) / f"{NAME}.weights").sha256
+
+
+def _find_folder(folder: Path | None) -> Path:
+    return folder or Path(str(resources.files("inspector.generator") / "weights"))
 
 
 def read_graph(folder: Path, part: str) -> bytes:
@@ -114,7 +131,8 @@ def _planes(image: BgrImage) -> FloatImage:
     return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(255.0)
 
 
-def _target(tile: RepairTile) -> FloatImage:
+def make_target(tile: RepairTile) -> FloatImage:
+    """The trunk's first input, (7, h, w): as in `training.nets.RepairTrunk`."""
     target = np.empty((7, *tile.hole.shape), np.float32)
     base = _planes(tile.base)
     np.multiply(_planes(tile.frame) - base, RESIDUAL_GAIN, out=target[:3])

@@ -18,7 +18,8 @@ class Twin:
 
     `pixels` is (H, W, 3) uint8 BGR. `mask` is (H, W) bool: where any pixel may differ from the
     source (the repaired regions with their feathering). `method` is one of `net`, `paste`, `telea`, `ns`.
-    `fallback` is why it was painted without the references that the recipe has, None when it was not.
+    `fallback` is why it was painted without the references or the peel that the recipe has, None when it was not.
+    `peel` names the peel that the net was bent by, None for the base net and for other methods.
     """
 
     pixels: BgrImage
@@ -26,6 +27,7 @@ class Twin:
     method: str
     regions: int
     fallback: str | None = None
+    peel: str | None = None
 
 
 class Repairer(Protocol):

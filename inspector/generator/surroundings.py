@@ -66,7 +66,7 @@ def view_surroundings(pixels: BgrImage, mask: NDArray[np.bool_], region: MaskReg
     crop = expand_box(region.box_xyxy_px, int(np.clip(region.size_px * 0.6, 40, MAX_RING_PX)), width, height)
     x0, y0, x1, y1 = crop
     level = 0
-    while max(x1 - x0, y1 - y0) > WORK_SIDE_PX << level:
+    while max(x1 - x0, y1 - y0) > WORK_SIDE_PX << level and min(x1 - x0, y1 - y0) >> level >= 2 * SMALLEST_SIDE_PX:
         level += 1
     guard = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
     untrusted = cv2.dilate(np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255), guard)

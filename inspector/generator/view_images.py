@@ -1,112 +1,184 @@
-"""The reference images of one view: kept as they are stored, decoded when asked for, in bounded memory."""
+"""The reference images of one view: stored as JPEG tiles, decoded where they are looked at, in bounded memory."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.errors import ImageError, RecipeTamperedError
-from inspector.images import decode_image
-from inspector.records import BgrImage
+from inspector.images import ImageLimits, decode_image
+from inspector.records import BgrImage, BoxPx
 
-CACHE_BYTES = 192_000_000
-"""Five 4K references with their reductions, the most that one region uses."""
+TILE_PX = 512
+CACHE_BYTES = 64_000_000
+"""80 tiles: four regions of 256 px with five references each."""
+THUMBNAIL_BYTES = 24_000_000
+SMALLEST_THUMBNAIL_PX = 64
+LIMITS = ImageLimits(max_bytes=64 * 1024 * 1024, max_pixels=40_000_000)
 
 
-class DecodedImages:
-    """Decoded images and their reductions, the least recently used forgotten first. Thread-safe."""
+class ViewImages(Protocol):
+    """Good images of one size in one pose. Thread-safe."""
+
+    size: tuple[int, int]
+    """(width, height)."""
+    thumbnail_level: int
+    """Thumbnails are reduced by 2 ** this."""
+
+    def __len__(self) -> int: ...
+
+    def cut(self, index: int, level: int, box: BoxPx) -> BgrImage:
+        """A box of image `index` reduced by 2 ** level, in pixels of that level and inside it. Read-only."""
+        ...
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """All images reduced: (N, h, w, 3) uint8. Read-only."""
+        ...
+
+
+class PixelImages:
+    """`ViewImages` that are in memory as they are: (H, W, 3) uint8, all of one size."""
+
+    def __init__(self, images: tuple[BgrImage, ...]) -> None:
+        self.size = (images[0].shape[1], images[0].shape[0])
+        self.thumbnail_level = choose_thumbnail_level(self.size, len(images))
+        self._images = images
+        self._thumbnails = np.stack([reduce_by(image, self.thumbnail_level) for image in images])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def cut(self, index: int, level: int, box: BoxPx) -> BgrImage:
+        """See `ViewImages.cut`."""
+        if level >= self.thumbnail_level:
+            return _cut_reduced(self._thumbnails[index], level - self.thumbnail_level, box)
+        return _cut_reduced(self._images[index], level, box)
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """See `ViewImages.thumbnails`."""
+        return self._thumbnails
+
+
+class DecodedTiles:
+    """Decoded tiles, the least recently used forgotten first. Thread-safe."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._levels: OrderedDict[tuple[object, int], list[BgrImage]] = OrderedDict()
+        self._tiles: OrderedDict[tuple[object, int, int], BgrImage] = OrderedDict()
         self._held_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         return self._held_bytes
 
-    def read(self, owner: ViewImages, index: int, level: int) -> BgrImage:
-        """Image `index` of `owner`, reduced by 2 ** level. Read-only."""
+    def read(self, owner: StoredImages, index: int, tile: int) -> BgrImage:
+        """Tile number `tile` of image `index` of `owner`. Read-only."""
         with self._lock:
-            key = (owner, index)
-            if key not in self._levels:
-                self._levels[key] = [owner.decode(index)]
-                self._held_bytes += self._levels[key][0].nbytes
-            self._levels.move_to_end(key)
-            levels = self._levels[key]
-            while len(levels) <= level:
-                levels.append(reduce_by_half(levels[-1]))
-                self._held_bytes += levels[-1].nbytes
-            wanted = levels[level]
-            while self._held_bytes > self._limit_bytes and len(self._levels) > 1:
-                _, forgotten = self._levels.popitem(last=False)
-                self._held_bytes -= sum(image.nbytes for image in forgotten)
-            return wanted
+            key = (owner, index, tile)
+            if key not in self._tiles:
+                self._tiles[key] = owner.decode_tile(index, tile)
+                self._held_bytes += self._tiles[key].nbytes
+            self._tiles.move_to_end(key)
+            while self._held_bytes > self._limit_bytes and len(self._tiles) > 1:
+                _, forgotten = self._tiles.popitem(last=False)
+                self._held_bytes -= forgotten.nbytes
+            return self._tiles[key]
 
 
-class ViewImages:
-    """Good images in one pose: `sources` are JPEG bytes, or pixels where there is but one image.
-
-    All are (width, height) `size`. `thumbnails` are the same images reduced, as JPEG or pixels too, to choose by.
-    """
+class StoredImages:
+    """`ViewImages` as JPEG tiles of `TILE_PX`, row by row, and JPEG thumbnails."""
 
     def __init__(
         self,
-        sources: tuple[bytes | BgrImage, ...],
-        thumbnails: tuple[bytes | BgrImage, ...],
+        tiles: tuple[tuple[bytes, ...], ...],
+        thumbnails: tuple[bytes, ...],
         size: tuple[int, int],
-        cache: DecodedImages,
+        cache: DecodedTiles,
     ) -> None:
         self.size = size
-        self._sources = sources
-        self._thumbnails = thumbnails
+        self.thumbnail_level = choose_thumbnail_level(size, len(tiles))
+        self._tiles = tiles
+        self._encoded_thumbnails = thumbnails
         self._cache = cache
         self._lock = threading.Lock()
-        self._stack: NDArray[np.uint8] | None = None
+        self._thumbnails: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._tiles)
 
-    def read(self, index: int, level: int = 0) -> BgrImage:
-        """(h, w, 3) uint8, reduced by 2 ** level; an odd last row or column is lost at each level. Read-only."""
-        return self._cache.read(self, index, level)
+    def cut(self, index: int, level: int, box: BoxPx) -> BgrImage:
+        """See `ViewImages.cut`. Raises `RecipeTamperedError` for an image that is damaged or of another size."""
+        if level >= self.thumbnail_level:
+            return _cut_reduced(self.thumbnails()[index], level - self.thumbnail_level, box)
+        whole = _box_at_full_size(box, level)
+        found = np.empty((whole[3] - whole[1], whole[2] - whole[0], 3), np.uint8)
+        for number, (x0, y0, x1, y1) in enumerate(tile_boxes(self.size)):
+            left, top, right, bottom = max(x0, whole[0]), max(y0, whole[1]), min(x1, whole[2]), min(y1, whole[3])
+            if left < right and top < bottom:
+                tile = self._cache.read(self, index, number)
+                place = np.s_[top - whole[1] : bottom - whole[1], left - whole[0] : right - whole[0]]
+                found[place] = tile[top - y0 : bottom - y0, left - x0 : right - x0]
+        return reduce_by(found, level)
 
     def thumbnails(self) -> NDArray[np.uint8]:
-        """All images reduced to one size: (N, h, w, 3) uint8."""
+        """See `ViewImages.thumbnails`; decoded once and kept."""
         with self._lock:
-            if self._stack is None:
-                decoded = [_decode(source) for source in self._thumbnails]
-                if len({image.shape for image in decoded}) != 1:
-                    raise RecipeTamperedError("references.npz: the thumbnails of a view differ in size")
-                self._stack = np.stack(decoded)
-            return self._stack
+            if self._thumbnails is None:
+                size = tuple(max(1, side >> self.thumbnail_level) for side in self.size)
+                self._thumbnails = np.stack([_decode(item, (size[0], size[1])) for item in self._encoded_thumbnails])
+            return self._thumbnails
 
-    def decode(self, index: int) -> BgrImage:
-        """The image without the cache. Raises `RecipeTamperedError` for one that is damaged or of another size."""
-        pixels = _decode(self._sources[index])
-        if (pixels.shape[1], pixels.shape[0]) != self.size:
-            raise RecipeTamperedError(
-                f"references.npz: an image is {pixels.shape[1]}x{pixels.shape[0]} px, its view {self.size}"
-            )
-        return pixels
+    def decode_tile(self, index: int, tile: int) -> BgrImage:
+        """One tile without the cache."""
+        x0, y0, x1, y1 = tile_boxes(self.size)[tile]
+        return _decode(self._tiles[index][tile], (x1 - x0, y1 - y0))
 
 
-def reduce_by_half(pixels: BgrImage) -> BgrImage:
-    """Half of the size by area averaging, without an odd last row or column; at least one pixel is left."""
-    height, width = max(1, pixels.shape[0] // 2), max(1, pixels.shape[1] // 2)
-    even = pixels[: max(1, pixels.shape[0] // 2 * 2), : max(1, pixels.shape[1] // 2 * 2)]
-    return np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+def tile_boxes(size: tuple[int, int]) -> list[BoxPx]:
+    """The tiles of an image of (width, height), row by row; those at the right and lower edges are smaller."""
+    width, height = size
+    return [
+        (x, y, min(x + TILE_PX, width), min(y + TILE_PX, height))
+        for y in range(0, height, TILE_PX)
+        for x in range(0, width, TILE_PX)
+    ]
 
 
-def _decode(source: bytes | BgrImage) -> BgrImage:
-    if not isinstance(source, bytes):
-        return source
+def choose_thumbnail_level(size: tuple[int, int], count: int) -> int:
+    """As large as helps to choose by, while all thumbnails fit into memory; at least half of the size where it can."""
+    level = 1 if min(size) >= 2 * SMALLEST_THUMBNAIL_PX else 0
+    while 3 * count * (size[0] >> level) * (size[1] >> level) > THUMBNAIL_BYTES:
+        level += 1
+    return level
+
+
+def reduce_by(pixels: BgrImage, level: int) -> BgrImage:
+    """Reduced by 2 ** level by area averaging; an odd last row or column is lost at each halving."""
+    for _ in range(level):
+        height, width = pixels.shape[0] // 2 * 2 or 1, pixels.shape[1] // 2 * 2 or 1
+        size = (max(1, width // 2), max(1, height // 2))
+        pixels = np.asarray(cv2.resize(pixels[:height, :width], size, interpolation=cv2.INTER_AREA), np.uint8)
+    return pixels
+
+
+def _cut_reduced(pixels: BgrImage, level: int, box: BoxPx) -> BgrImage:
+    x0, y0, x1, y1 = _box_at_full_size(box, level)
+    return reduce_by(pixels[y0:y1, x0:x1], level)
+
+
+def _box_at_full_size(box: BoxPx, level: int) -> BoxPx:
+    x0, y0, x1, y1 = (edge << level for edge in box)
+    return x0, y0, x1, y1
+
+
+def _decode(encoded: bytes, size: tuple[int, int]) -> BgrImage:
     try:
-        return decode_image(source)
+        return decode_image(encoded, LIMITS, expected_size=size)
     except ImageError as error:
         raise RecipeTamperedError(f"references.npz: {error}") from error

@@ -223,6 +223,18 @@ def write_weights(path: Path, tensors: Mapping[str, StoredTensor], metadata: Wei
 
     Raises `WeightsError` for more than the format holds, and `DiskFullError`, `DataDirReadOnlyError` or `StoreError`.
     """
+    parts = _pack_parts(path, tensors, metadata)
+    _write_synced(path, parts)
+    return bytes(parts[1]).hex()
+
+
+def pack_weights(path: Path, tensors: Mapping[str, StoredTensor], metadata: WeightMetadata) -> bytes:
+    """The bytes of a file that will lie at `path`. Raises `WeightsError` for more than the format holds."""
+    return b"".join(_pack_parts(path, tensors, metadata))
+
+
+def _pack_parts(path: Path, tensors: Mapping[str, StoredTensor], metadata: WeightMetadata) -> list[bytes | memoryview]:
+    """Preamble, hash, header and contents."""
     content_bytes = sum(len(stored.content) for stored in tensors.values())
     try:
         header = _Header(metadata=metadata, tensors=_list_tensors(tensors)).model_dump_json().encode()
@@ -234,9 +246,7 @@ def write_weights(path: Path, tensors: Mapping[str, StoredTensor], metadata: Wei
         )
     preamble = _PREAMBLE.pack(MAGIC, FORMAT_VERSION, len(header), content_bytes)
     parts = [header, *(stored.content for stored in tensors.values())]
-    digest = _hash([preamble, *parts])
-    _write_synced(path, [preamble, digest, *parts])
-    return digest.hex()
+    return [preamble, _hash([preamble, *parts]), *parts]
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -255,6 +265,17 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"{path}: there are no weights here") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
+    return _parse_body(path, start, body, header_bytes, content_bytes)
+
+
+def parse_weights(path: Path, content: bytes) -> WeightFile:
+    """As `read_weights`, for the bytes of a file; `path` is what errors call it."""
+    start = content[:_START_BYTES]
+    header_bytes, content_bytes = _check_start(path, start, len(content))
+    return _parse_body(path, start, content[_START_BYTES:], header_bytes, content_bytes)
+
+
+def _parse_body(path: Path, start: bytes, body: bytes, header_bytes: int, content_bytes: int) -> WeightFile:
     if len(body) != header_bytes + content_bytes:
         raise WeightsError(f"{path} is truncated: it ends after {_START_BYTES + len(body)} bytes")
     digest = start[_PREAMBLE.size :]
@@ -262,7 +283,8 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"{path} does not match the hash it carries: it was changed after it was written")
     header = _parse_header(path, body[:header_bytes])
     content = memoryview(body)[header_bytes:]
-    return WeightFile(path, header.metadata, _cut_tensors(path, header, content), size, digest.hex())
+    tensors = _cut_tensors(path, header, content)
+    return WeightFile(path, header.metadata, tensors, _START_BYTES + len(body), digest.hex())
 
 
 def _list_tensors(tensors: Mapping[str, StoredTensor]) -> tuple[_TensorEntry, ...]:

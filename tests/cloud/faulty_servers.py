@@ -35,7 +35,7 @@ FAULTS: dict[str, tuple[float, Step]] = {
 }
 """How often each, of a hundred."""
 FINAL_FAULTS = frozenset({"wrong_json", "wrong_schema", "400", "413"})
-CACHE_GONE_EVERY = 5
+CACHE_GONE_EVERY = 3
 """Of the questions to a Gemini model that name a context cache, before which one all its caches expire."""
 CACHE_REFUSED = 0.1
 SMALLEST_CACHE_TOKENS = 400

@@ -23,7 +23,7 @@ def return_detail(bright: FloatImage, restored: FloatImage) -> FloatImage:
     variance = _smooth(np.square(taken).mean(axis=2))
     explained = _smooth(np.square(bright[..., COLOURS:]).mean(axis=2)) * np.float32(MARGIN)
     share = np.maximum(1 - explained / np.maximum(variance, np.float32(1e-9)), 0)
-    return np.clip(restored + share[..., None] * taken, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(restored + share[..., None] * taken, 0, 1), np.float32)
 
 
 def _smooth(plane: FloatImage) -> FloatImage:

@@ -15,7 +15,7 @@ from inspector.records import BgrImage
 CELL_PX = 8
 """Light is compared over cells of this side, in which noise averages out and the part may have moved a little."""
 SHARES = np.linspace(0.02, 0.98, 25)
-LINEAR_WINS_BY = 0.6
+LINEAR_WINS_BY = 0.5
 """Most cameras code their values; a linear one is believed where it explains the frame this much better."""
 LEAST_GAIN = 1.5
 """Below it a frame is not under-exposed: parts and lamps differ by so much anyway."""
@@ -38,19 +38,24 @@ class Exposure:
         return self.gain >= LEAST_GAIN
 
 
-def match_exposure(pixels: BgrImage, golden: BgrImage, gain: float | None = None) -> Exposure:
+def match_exposure(
+    pixels: BgrImage, golden: BgrImage, *, same_view: bool = True, gain: float | None = None
+) -> Exposure:
     """The exposure of a frame by the golden image of its recipe, (H, W, 3) uint8 BGR each; sizes may differ.
 
-    Both show the same kind of part, so their mean light is the same but for the exposure; which response makes the
-    distributions agree best is the camera's. A known `gain` is taken as it is. Raises `InputError` for a black frame
-    and for one that is darker than `MOST_GAIN` can mend.
+    Both show the same kind of part, so their mean light is the same but for the exposure. Where they show it in the
+    `same_view`, the camera's response is the one that makes the distributions of values agree; pieces of a surface
+    differ too much to tell, and sRGB is assumed. A known `gain` is taken as it is.
+
+    Raises `InputError` for a black frame and for one that is darker than `MOST_GAIN` can mend.
     """
     if float(pixels.mean()) < LEAST_MEAN_LEVEL:
         raise InputError("the frame is black: there is nothing in it that more light would show")
     cells = {response: (_cell_light(pixels, response), _cell_light(golden, response)) for response in RESPONSES}
     gains = {response: float(wanted.mean() / dark.mean()) for response, (dark, wanted) in cells.items()}
     misfits = {response: _misfit(*cells[response], gains[response], response) for response in RESPONSES}
-    response: Response = "linear" if misfits["linear"] < LINEAR_WINS_BY * misfits["srgb"] else "srgb"
+    is_linear = same_view and misfits["linear"] < LINEAR_WINS_BY * misfits["srgb"]
+    response: Response = "linear" if is_linear else "srgb"
     missing = gains[response] if gain is None else gain
     if missing > MOST_GAIN:
         raise InputError(

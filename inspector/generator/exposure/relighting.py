@@ -40,12 +40,15 @@ class LitFrame:
     generated: bool
 
 
-def relight_frame(pixels: BgrImage, golden: BgrImage, net: LowLightNet, gain: float | None = None) -> LitFrame:
+def relight_frame(
+    pixels: BgrImage, golden: BgrImage, net: LowLightNet, *, same_view: bool = True, gain: float | None = None
+) -> LitFrame:
     """Light an under-exposed frame (H, W, 3) uint8 BGR as the golden image is lit, or by a known `gain`.
 
-    A grey frame stays grey. Raises `InputError` for a frame that is black or beyond mending.
+    `same_view` says that the golden image shows the part in the frame's pose. A grey frame stays grey.
+    Raises `InputError` for a frame that is black or beyond mending.
     """
-    exposure = match_exposure(pixels, golden, gain)
+    exposure = match_exposure(pixels, golden, same_view=same_view, gain=gain)
     noise = estimate_noise(pixels, exposure.response)
     if exposure.is_dark:
         noise = noise.without_grain(estimate_noise(golden, exposure.response), exposure.gain)

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from inspector.records import BgrImage
 
 
-def turn_together(rng: np.random.Generator, images: list[BgrImage]) -> list[BgrImage]:
-    """The same mirroring, quarter turn, channel order and tone curve for all."""
+def turn_together(
+    rng: np.random.Generator, images: list[BgrImage], hole: NDArray[np.bool_]
+) -> tuple[list[BgrImage], NDArray[np.bool_]]:
+    """The same mirroring, quarter turn, channel order and tone curve for all; `hole` (S, S) turns along."""
     turns, mirror, order = int(rng.integers(0, 4)), bool(rng.integers(0, 2)), rng.permutation(3)
     grey, gamma = rng.random() < 0.2, float(np.exp(rng.normal(0.0, 0.25)))
     low, high = rng.uniform(0.0, 0.15), rng.uniform(0.8, 1.0)
@@ -22,15 +24,14 @@ def turn_together(rng: np.random.Generator, images: list[BgrImage]) -> list[BgrI
         if grey:
             changed = np.repeat(cv2.cvtColor(np.ascontiguousarray(changed), cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
         turned.append(np.ascontiguousarray(curve[changed]))
-    return turned
+    return turned, np.ascontiguousarray(np.rot90(hole[:, ::-1] if mirror else hole, turns))
 
 
 def move_a_little(rng: np.random.Generator, image: BgrImage, shift_px: float, turn_deg: float) -> BgrImage:
     """Registration that is off by up to `shift_px` and `turn_deg`."""
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), float(rng.uniform(-turn_deg, turn_deg)), float(1.0 + rng.uniform(-0.004, 0.004))
-    )
+    turn, scale = float(rng.uniform(-turn_deg, turn_deg)), float(1.0 + rng.uniform(-0.004, 0.004))
+    matrix = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale), np.float64)
     matrix[:, 2] += rng.uniform(-shift_px, shift_px, 2)
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(moved, np.uint8)
@@ -46,7 +47,7 @@ def relight(rng: np.random.Generator, image: BgrImage, strength: float) -> BgrIm
         lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), float(rng.uniform(0.3, 0.9))), np.float32)
     noise = float(rng.uniform(0.0, 3.0)) if rng.random() < 0.3 else 0.0
     if noise:
-        lit += rng.standard_normal(lit.shape, dtype=np.float32) * np.float32(noise)
+        lit = lit + rng.standard_normal(lit.shape, dtype=np.float32) * np.float32(noise)
     pixels = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
     return press(pixels, int(rng.integers(70, 96))) if rng.random() < 0.15 else pixels
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from string import Template
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inspector.errors import ConfigError
 
@@ -16,14 +18,14 @@ class _Strict(BaseModel):
 
 
 class Photographs(_Strict):
-    """A folder of good images of one part."""
+    """A folder of good images of one part; it may begin with ${photographs} (see `fill_in`)."""
 
     folder: Path
     share: float = Field(1.0, gt=0)
 
 
 class Rendered(_Strict):
-    """A stored bank of rendered parts."""
+    """A stored bank of rendered parts; it may begin with ${bank}."""
 
     bank: Path
     share: float = Field(1.0, gt=0)
@@ -42,17 +44,28 @@ class RepairSamples(_Strict):
     photographs: tuple[Photographs, ...] = ()
     rendered: tuple[Rendered, ...] = ()
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.photographs and not self.rendered:
+            raise ValueError("no photographs and no rendered parts: there is nothing to learn from")
+        if self.most_mask_px < 2 * self.least_mask_px:
+            raise ValueError("most_mask_px must be at least twice least_mask_px")
+        return self
+
+
+Width = Annotated[int, Field(ge=4, le=1024)]
+
 
 class Shape(_Strict):
     """The widths of the net: the trunk at 1/4, 1/8, 1/16 and 1/32, and the reference encoder."""
 
-    widths: tuple[int, int, int, int] = (32, 64, 112, 160)
-    reference_width: int = 24
-    reference_channels: int = 48
+    widths: tuple[Width, Width, Width, Width] = (32, 64, 112, 160)
+    reference_width: Width = 24
+    reference_channels: Width = 48
 
 
 class RepairStage(_Strict):
-    """One stage: from a checkpoint (or from nothing) for so many steps."""
+    """One stage: from another's checkpoint (or from nothing) for so many steps."""
 
     kind: Literal["repair"] = "repair"
     seed: int = 1
@@ -73,11 +86,11 @@ class RepairStage(_Strict):
     workers: int = Field(1, ge=1)
     checkpoint_every_steps: int = Field(500, gt=0)
     quantize: bool = False
-    """Train with the weights and activations as they will be stored and computed."""
+    """Train with the weights rounded as they will be stored."""
 
 
 def load_stage(path: Path) -> RepairStage:
-    """Read a stage; relative paths are relative to the file. Raises `ConfigError` naming what is wrong."""
+    """Read a stage. Raises `ConfigError` naming what is wrong."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -86,3 +99,18 @@ def load_stage(path: Path) -> RepairStage:
         return RepairStage.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def fill_in(path: Path, folders: Mapping[str, Path]) -> Path:
+    """`path` with ${NAME} replaced by one of `folders`, so that a stage says the same on every machine.
+
+    Raises `ConfigError` for a name that was not given.
+    """
+    try:
+        return Path(Template(str(path)).substitute({name: str(folder) for name, folder in folders.items()}))
+    except KeyError as error:
+        raise ConfigError(
+            f"the stage reads {path}: say where that is with --{error.args[0].replace('_', '-')}"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"the stage reads {path}: {error}") from error

@@ -1,8 +1,9 @@
-"""From a checkpoint to what ships: two graphs without weights, each in float32 and in 8 bits, and one file of weights."""
+"""From nets to what ships: graphs without weights, each in float32 and in 8 bits, and one file of weights."""
 
 from __future__ import annotations
 
-import io
+import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from inspector.errors import WeightsError
 from inspector.generator.quantize_graph import empty_graph, quantize_graph, take_weights
 from inspector.generator.training.fake_mxfp4 import is_kept_whole
-from inspector.generator.weight_file import StoredTensor, WeightMetadata, store_tensor, write_weights
+from inspector.generator.weight_file import Encoding, StoredTensor, WeightMetadata, store_tensor, write_weights
 from inspector.images import sha256_hex
 
 OPSET = 17
@@ -43,19 +44,22 @@ def export_graph(name: str, net: nn.Module, inputs: dict[str, Tensor], output: s
     Raises `WeightsError` when ONNX Runtime computes something else than PyTorch.
     """
     net.eval()
-    buffer = io.BytesIO()
     sizes = {key: {0: "count", 2: "rows", 3: "columns"} for key in (*inputs, output)}
-    torch.onnx.export(
-        _Named(name, net),
-        tuple(inputs.values()),
-        buffer,
-        input_names=list(inputs),
-        output_names=[output],
-        dynamic_axes=sizes,
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    model = buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The other exporter needs a package more and writes a graph that the kernels' rules were not tried on.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        path = Path(folder) / "net.onnx"
+        torch.onnx.export(
+            _Named(name, net),
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes=sizes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        model = path.read_bytes()
     _check_parity(name, net, inputs, model)
     return ExportedGraph(name, model, measure_ranges(model, feeds))
 
@@ -104,7 +108,7 @@ def measure_ranges(model: bytes, feeds: Feeds) -> dict[str, tuple[float, float]]
 
 
 def store_graphs(
-    folder: Path, name: str, graphs: list[ExportedGraph], metadata: Mapping[str, Any], encoding: str = "mxfp4"
+    folder: Path, name: str, graphs: list[ExportedGraph], metadata: Mapping[str, Any], encoding: Encoding = "mxfp4"
 ) -> Path:
     """Write `NAME.weights` and `NAME-GRAPH.onnx` (8 bits) and `NAME-GRAPH-float.onnx` for each graph.
 
@@ -124,7 +128,7 @@ def store_graphs(
     return path
 
 
-def _choose_encoding(name: str, values: NDArray[np.float32], encoding: str) -> Any:
+def _choose_encoding(name: str, values: NDArray[np.float32], encoding: Encoding) -> Encoding:
     if values.ndim == 1:
         return "f32"
     return "int8" if encoding == "mxfp4" and is_kept_whole(name.removesuffix(".weight")) else encoding

@@ -152,7 +152,7 @@ def export(checkpoint: Path, out: Path) -> NetFacts:
     facts = NetFacts(
         sha256=sha256_hex(graph),
         parameters=count_parameters(net),
-        steps=int(state["step"]),
+        steps=int(state["step"]) + int(state["steps_before"]),
         reach_px=reach_px(config.blocks),
         multiple_px=MULTIPLE_PX,
         licence=LICENCE,

@@ -62,6 +62,8 @@ class ExposureTrainer:
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self._optimiser = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.step = 0
+        self.steps_before = 0
+        """Of the stages that this one started from."""
         self.seconds = 0.0
 
     def learn(self, batch: Batch) -> float:
@@ -100,6 +102,7 @@ class ExposureTrainer:
             "config": self._config.model_dump(),
             "config_sha256": self._config.sha256,
             "step": self.step,
+            "steps_before": self.steps_before,
             "seconds": self.seconds,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
@@ -113,6 +116,7 @@ class ExposureTrainer:
         state: dict[str, Any] = torch.load(checkpoint, map_location=self._device, weights_only=True)
         self.net.load_state_dict(state["average"])
         self.average.load_state_dict(state["average"])
+        self.steps_before = int(state["step"]) + int(state["steps_before"])
 
     def resume(self, folder: Path) -> None:
         """Continue from the folder's checkpoint, if there is one; `ConfigError` when it is of another run."""
@@ -124,7 +128,8 @@ class ExposureTrainer:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.step, self.steps_before = int(state["step"]), int(state["steps_before"])
+        self.seconds = float(state["seconds"])
 
     def _move(self, values: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
         return torch.from_numpy(values).to(self._device, memory_format=torch.channels_last)

@@ -6,25 +6,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from inspector.generator.peel import RANK, Peel
-from inspector.generator.training.config import RepairSamples
+from inspector.generator.peel import BENT, RANK, Peel
+from inspector.generator.peel_tiles import LineTiles
+from inspector.generator.repair_model import RepairTile, make_target
 from inspector.generator.training.nets import RepairNet
-from inspector.generator.training.repair_stage import SQUARE_WEIGHT, to_tensors
-from inspector.generator.training.samples import SampleMaker
-from inspector.generator.training.sources import Source
 from inspector.generator.weight_file import WeightFile
+from inspector.images import sha256_hex
 
-BATCH = 12
+TILES_A_STEP = 6
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 20
-POOL = 6
-"""Batches in memory; each step takes one of them, and an old one is replaced every few steps."""
-STEPS_A_POOL_BATCH = 3
+POOL_TILES = 120
+"""Tiles in memory; each step takes some of them and replaces the oldest."""
+NEW_TILES_A_STEP = 2
+GUARD_WEIGHT = 0.1
+"""Of a pixel around the hole, beside 1 for one in it: what is blended in must fit, too."""
+CLIP_NORM = 1.0
 Progress = Callable[[float], None]
 
 
@@ -48,6 +51,7 @@ class TrainedPeel:
     peel: Peel
     steps: int
     seconds: float
+    config_sha256: str
 
 
 def read_net(weights: WeightFile, shape: tuple[tuple[int, int, int, int], int, int]) -> RepairNet:
@@ -70,46 +74,91 @@ def read_shape(weights: WeightFile) -> tuple[tuple[int, int, int, int], int, int
 
 
 def train_peel(
-    weights: WeightFile, source: Source, recipe: str, *, minutes: float, seed: int = 1, progress: Progress | None = None
+    weights: WeightFile,
+    tiles: LineTiles,
+    recipe: str,
+    *,
+    minutes: float,
+    threads: int = 2,
+    seed: int = 1,
+    progress: Progress | None = None,
 ) -> TrainedPeel:
-    """Train for `minutes` on the samples of one line. Deterministic but for how many steps fit into the time."""
+    """Train for `minutes` on the tiles of one line. Deterministic but for how many steps fit into the time.
+
+    The encoder has no part in it: the features of the references come with the tiles.
+    """
     started = time.monotonic()
-    net = read_net(weights, read_shape(weights))
-    net.requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    adapters = {
-        name: LowRank(module.weight, generator)
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv2d) and name.startswith("trunk.")
-    }
-    modules = dict(net.named_modules())
-    for name, adapter in adapters.items():
-        parametrize.register_parametrization(modules[name], "weight", adapter)
-    optimizer = torch.optim.AdamW([p for one in adapters.values() for p in one.parameters()], lr=LEARNING_RATE)
-    maker = SampleMaker(
-        RepairSamples(side_px=128, least_mask_px=10, most_mask_px=72, surface_share=0.1), [(1.0, source)]
-    )
-    pool = [to_tensors(maker.make_batch((seed, number), BATCH), "cpu") for number in range(POOL)]
+    torch.set_num_threads(threads)
+    trunk = read_net(weights, read_shape(weights)).trunk
+    trunk.requires_grad_(False)
+    adapters = add_adapters(trunk, torch.Generator().manual_seed(seed))
+    parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    rng = np.random.default_rng(seed)
+    pool: list[RepairTile] = []
     step, budget_s = 0, 60.0 * minutes
-    while (spent := time.monotonic() - started) < budget_s:
-        if step % STEPS_A_POOL_BATCH == 0:
-            pool[step // STEPS_A_POOL_BATCH % POOL] = to_tensors(maker.make_batch((seed, POOL + step), BATCH), "cpu")
-        left = 1.0 - spent / budget_s
+    while (spent := time.monotonic() - started) < budget_s or step == 0:
+        for _ in range(NEW_TILES_A_STEP if pool else TILES_A_STEP):
+            tile, place = tiles.draw(rng), len(pool)
+            if place < POOL_TILES:
+                pool.append(tile)
+            else:
+                pool[int(rng.integers(0, POOL_TILES))] = tile
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, left)
-        batch = pool[int(np.random.default_rng((seed, step)).integers(0, POOL))]
-        error = net(batch.target, batch.references, batch.weights) - batch.wanted
-        loss = ((error.abs() + SQUARE_WEIGHT * error.square()) * batch.cost).sum() / (3.0 * batch.cost.sum())
+            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1.0 - spent / budget_s)
+        chosen = [pool[index] for index in rng.choice(len(pool), min(TILES_A_STEP, len(pool)), replace=False)]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        learn_from(trunk, chosen)
+        nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
         step += 1
         if progress is not None:
             progress(min(1.0, spent / budget_s))
     factors = {
-        f"{name}.weight": (adapter.b.detach().numpy().copy(), adapter.a.detach().numpy().copy())
+        f"{BENT}{name}.weight": (adapter.b.detach().numpy().copy(), adapter.a.detach().numpy().copy())
         for name, adapter in adapters.items()
     }
     seconds = time.monotonic() - started
     details = {"steps": str(step), "training_s": f"{seconds:.0f}"}
-    return TrainedPeel(Peel(weights.sha256, recipe, factors, details), step, seconds)
+    return TrainedPeel(Peel(weights.sha256, recipe, factors, details), step, seconds, _hash_settings(minutes, seed))
+
+
+def _hash_settings(minutes: float, seed: int) -> str:
+    """Two peels with the same hash were trained alike."""
+    settings = (RANK, TILES_A_STEP, LEARNING_RATE, WARMUP_STEPS, POOL_TILES, NEW_TILES_A_STEP, GUARD_WEIGHT, CLIP_NORM)
+    return sha256_hex(repr((settings, minutes, seed)).encode())
+
+
+def add_adapters(trunk: nn.Module, generator: torch.Generator) -> dict[str, LowRank]:
+    """Give every convolution an adapter that changes nothing yet; by the name of the convolution."""
+    adapters: dict[str, LowRank] = {}
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, nn.Conv2d):
+            adapters[name] = LowRank(module.weight, generator)
+            parametrize.register_parametrization(module, "weight", adapters[name])
+    return adapters
+
+
+def learn_from(trunk: nn.Module, tiles: list[RepairTile]) -> None:
+    """Add the gradients of some tiles: squared error in their holes over what the base itself leaves there.
+
+    Tiles of one size run together.
+    """
+    wanted = [(tile.frame.astype(np.float32) - tile.base) / np.float32(255.0) for tile in tiles]
+    cost = [_weigh(tile) for tile in tiles]
+    scale = sum(float((one[..., None] * error**2).sum()) for one, error in zip(cost, wanted, strict=True))
+    for size in dict.fromkeys(tile.hole.shape for tile in tiles):
+        members = [index for index, tile in enumerate(tiles) if tile.hole.shape == size]
+        target = torch.from_numpy(np.stack([make_target(tiles[index]) for index in members]))
+        features = torch.from_numpy(np.stack([tiles[index].features for index in members]))
+        aim = torch.from_numpy(np.stack([wanted[index].transpose(2, 0, 1) for index in members]))
+        weight = torch.from_numpy(np.stack([cost[index][None] for index in members]))
+        error = trunk(target, features) - aim
+        ((error.square() * weight).sum() / max(scale, 1e-6)).backward()
+
+
+def _weigh(tile: RepairTile) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """(h, w): 1 in the hole, `GUARD_WEIGHT` close around it."""
+    hole = tile.hole.view(np.uint8)
+    around = cv2.dilate(hole, np.ones((17, 17), np.uint8))
+    return np.maximum(hole.astype(np.float32), np.float32(GUARD_WEIGHT) * around)

@@ -9,7 +9,7 @@ from inspector.generator.harmonic import carry_in, extend_smoothly
 from inspector.generator.light import learn_lights
 from inspector.generator.paste import weigh_references
 from inspector.generator.surroundings import Surroundings
-from inspector.generator.view_images import reduce_by_half
+from inspector.generator.view_images import reduce_by
 from inspector.records import BgrImage
 
 WORK_SIDE_PX = 80
@@ -24,9 +24,9 @@ def lay_references(
     level = 0
     while side >> level > WORK_SIDE_PX:
         level += 1
-    ring = _reduce((~hole).view(np.uint8)[..., None] * np.uint8(255), level)[..., 0] == 255
-    around = Surroundings(whole, level, _reduce(frame, level).astype(np.float32), np.asarray(ring, np.bool_))
-    reduced = [_reduce(reference, level).astype(np.float32) for reference in references]
+    ring = reduce_by(np.repeat((~hole).view(np.uint8)[..., None] * np.uint8(255), 3, axis=2), level)[..., 0] == 255
+    around = Surroundings(whole, level, reduce_by(frame, level).astype(np.float32), np.asarray(ring, np.bool_))
+    reduced = [reduce_by(reference, level).astype(np.float32) for reference in references]
     lights = learn_lights(around, np.stack(reduced))
     box = around.reduced_box
     errors = [
@@ -43,9 +43,3 @@ def lay_references(
 def fill_smoothly(frame: BgrImage, hole: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(S, S, 3) float32: the hole closed over smoothly from its surroundings."""
     return extend_smoothly(frame.astype(np.float32), ~hole, otherwise=128.0)
-
-
-def _reduce(image: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
-    for _ in range(level):
-        image = reduce_by_half(image).reshape(image.shape[0] // 2, image.shape[1] // 2, -1)
-    return image

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,34 @@ import cv2
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inspector.generator.training.config import RepairStage
-from inspector.generator.training.nets import RESIDUAL_GAIN, RepairNet
-from inspector.generator.training.samples import (
-    SampleBatch,
-    SampleMaker,
-    open_sources,
-    read_shard,
-    shard_path,
-    write_shard,
+from inspector.errors import ConfigError, FitError
+from inspector.generator.training.checkpoint import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    load_state,
+    read_checkpoint,
+    write_checkpoint,
 )
+from inspector.generator.training.config import RepairStage, fill_in
+from inspector.generator.training.fake_mxfp4 import bake, fake_quantize
+from inspector.generator.training.nets import RESIDUAL_GAIN, RepairNet
+from inspector.generator.training.samples import SampleBatch
+from inspector.generator.training.shard_feed import ShardFeed
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.05
-WAIT_FOR_SHARD_S = 600.0
 RIM_PX = 12
 RIM_WEIGHT = 0.2
 SQUARE_WEIGHT = 8.0
 """The loss is |d| + SQUARE_WEIGHT d²; PSNR asks for squares, sharpness for absolute values."""
 LOG_EVERY_STEPS = 50
+TRACED_STEPS = 400
 CLIP_NORM = 1.0
+FREE_TO_CHANGE = {"workers", "checkpoint_every_steps"}
+"""What a resumed stage may have otherwise: the weights do not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +55,105 @@ class Batch:
     cost: Tensor
 
 
-def train_repair(stage: RepairStage, folder: Path, *, device: str = "cpu", budget_s: float | None = None) -> Path:
+def train_repair(
+    stage: RepairStage,
+    run_folder: Path,
+    *,
+    folders: Mapping[str, Path] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    budget_s: float | None = None,
+) -> Path:
     """Run the stage, or go on with it, and return the checkpoint. Stops early after `budget_s`, ready to go on.
 
-    `folder` holds the checkpoint and the shards that are in use.
+    On a CPU the weights depend on the number of `threads`, which are torch's own choice if not given.
+    `run_folder` holds the checkpoint and the shards in use; `folders` are those that the stage names as ${NAME}.
+    Raises `ConfigError` when the run is another stage's, `DatasetError` when no samples can be made of the folders,
+    `WeightsError` for a damaged checkpoint, `FitError` when the loss is no number any more.
     """
-    torch.manual_seed(stage.seed)
-    started = time.monotonic()
-    net = build_net(stage).to(device)
-    average = build_net(stage).to(device)
-    average.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(net.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    checkpoint = folder / "checkpoint.pt"
-    step, seconds = _resume(checkpoint, net, average, optimizer, device)
-    shards = ShardFeed(stage, folder / "shards", step)
-    trace: list[tuple[float, float]] = []
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run = _Run(stage, run_folder, folders or {}, device)
+    feed = ShardFeed(stage, run.folders, run_folder, run.step) if run.step < stage.steps else None
     try:
-        for batch in shards.batches(step, device):
-            if step >= stage.steps or (budget_s is not None and time.monotonic() - started > budget_s):
+        for samples in feed.batches(run.step) if feed is not None else ():
+            if run.step >= stage.steps or (budget_s is not None and run.spent_s() > budget_s):
                 break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(stage, step)
-            trace.append(train_step(net, average, optimizer, batch, stage, device, step))
-            step += 1
-            if step % LOG_EVERY_STEPS == 0:
-                rate = LOG_EVERY_STEPS / max(1e-9, time.monotonic() - shards.marked_s)
-                shards.marked_s = time.monotonic()
-                log.info("trained", step=step, left=round(_share_left(trace[-400:]), 4), steps_per_s=round(rate, 2))
-            if step % stage.checkpoint_every_steps == 0:
-                _save(checkpoint, net, average, optimizer, step, seconds + time.monotonic() - started, stage)
+            run.take_step(to_tensors(samples, device))
     finally:
-        shards.close()
-    _save(checkpoint, net, average, optimizer, step, seconds + time.monotonic() - started, stage)
-    return checkpoint
+        if feed is not None:
+            feed.close()
+    run.save()
+    return run.checkpoint
+
+
+class _Run:
+    """The nets, the optimizer and where they stand."""
+
+    def __init__(self, stage: RepairStage, run_folder: Path, folders: Mapping[str, Path], device: str) -> None:
+        torch.manual_seed(stage.seed)
+        # On CUDA the fastest kernels add in no fixed order. What has no other kernel warns.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self.folders = folders
+        self.checkpoint = run_folder / CHECKPOINT_FILE
+        self._stage, self._device = stage, device
+        self._net, self._average = start_net(stage, folders).to(device), build_net(stage).to(device)
+        if stage.quantize:
+            fake_quantize(self._net)
+            fake_quantize(self._average)
+        self._average.load_state_dict(self._net.state_dict())
+        self._optimizer = torch.optim.AdamW(
+            self._net.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
+        )
+        self.step, self._seconds_before = 0, 0.0
+        self._trace: deque[Tensor] = deque(maxlen=TRACED_STEPS)
+        if self.checkpoint.exists():
+            self._resume()
+        self._started_s = self._marked_s = time.monotonic()
+
+    def spent_s(self) -> float:
+        """Since this process began with it."""
+        return time.monotonic() - self._started_s
+
+    def take_step(self, batch: Batch) -> None:
+        """One step, and what is due after it."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._stage, self.step)
+        self._trace.append(train_step(self._net, self._average, self._optimizer, batch, self._stage, self.step))
+        self.step += 1
+        if self.step % LOG_EVERY_STEPS == 0:
+            rate = LOG_EVERY_STEPS / max(1e-9, time.monotonic() - self._marked_s)
+            self._marked_s = time.monotonic()
+            log.info("trained", step=self.step, left=round(self._share_left(), 4), steps_per_s=round(rate, 2))
+        if self.step % self._stage.checkpoint_every_steps == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, unless the net is lost."""
+        if self._trace:
+            self._share_left()
+        states = (self._net.state_dict(), self._average.state_dict(), self._optimizer.state_dict())
+        seconds = self._seconds_before + self.spent_s()
+        write_checkpoint(self.checkpoint, Checkpoint(self._stage, self.folders, self.step, seconds, *states))
+
+    def _resume(self) -> None:
+        stored = read_checkpoint(self.checkpoint, self._device)
+        ours, theirs = (item.model_dump(exclude=FREE_TO_CHANGE) for item in (self._stage, stored.stage))
+        if ours != theirs:
+            differing = ", ".join(key for key in ours if ours[key] != theirs[key])
+            raise ConfigError(f"{self.checkpoint} is of another stage ({differing}): give another folder")
+        load_state(self._net, stored.net, self.checkpoint)
+        load_state(self._average, stored.average, self.checkpoint)
+        self._optimizer.load_state_dict(dict(stored.optimizer))
+        self.step, self._seconds_before = stored.step, stored.seconds
+
+    def _share_left(self) -> float:
+        """The squared error of the last steps as a share of their bases'."""
+        left, before = torch.stack(list(self._trace)).sum(dim=0).tolist()
+        if not math.isfinite(left):
+            raise FitError(f"the loss is no number at step {self.step}: a lower learning rate may help")
+        return float(left / max(before, 1e-12))
 
 
 def build_net(stage: RepairStage) -> RepairNet:
@@ -92,17 +162,39 @@ def build_net(stage: RepairStage) -> RepairNet:
     return RepairNet(shape.widths, shape.reference_width, shape.reference_channels)
 
 
+def start_net(stage: RepairStage, folders: Mapping[str, Path]) -> RepairNet:
+    """What a stage begins with: an untrained net, or the averaged weights that another stage ended with."""
+    if stage.start_from is None:
+        return build_net(stage)
+    path = fill_in(stage.start_from, folders)
+    net, _ = load_averaged(path)
+    begun = build_net(stage)
+    load_state(begun, net.state_dict(), path)
+    return begun
+
+
+def load_averaged(path: Path) -> tuple[RepairNet, Checkpoint]:
+    """The averaged net of a checkpoint, its weights rounded where it was trained so. Raises `WeightsError`."""
+    stored = read_checkpoint(path)
+    net = build_net(stored.stage)
+    if stored.stage.quantize:
+        fake_quantize(net)
+    load_state(net, stored.average, path)
+    bake(net)
+    net.eval()
+    return net, stored
+
+
 def train_step(
     net: RepairNet,
     average: RepairNet,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     stage: RepairStage,
-    device: str,
     step: int,
-) -> tuple[float, float]:
-    """One step; returns the squared error in the holes that is left, and that of the base alone."""
-    with torch.autocast(device, torch.bfloat16, enabled=stage.precision == "bfloat16"):
+) -> Tensor:
+    """One step; returns the squared error in the holes that is left, and that of the base alone: (2,) float32."""
+    with torch.autocast(batch.target.device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
         residual = net(batch.target, batch.references, batch.weights)
     error = residual.float() - batch.wanted
     loss = ((error.abs() + SQUARE_WEIGHT * error.square()) * batch.cost).sum() / (3.0 * batch.cost.sum())
@@ -114,15 +206,8 @@ def train_step(
     with torch.no_grad():
         for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
             slow.lerp_(fast, 1.0 - keep)
-    with torch.no_grad():
         hole = batch.target[:, 6:]
-        return float((error.square() * hole).sum()), float((batch.wanted.square() * hole).sum())
-
-
-def _share_left(trace: list[tuple[float, float]]) -> float:
-    """The squared error of the last steps as a share of their bases'."""
-    left, before = np.sum(trace, axis=0)
-    return float(left / before)
+        return torch.stack([(error.square() * hole).sum(), (batch.wanted.square() * hole).sum()])
 
 
 def learning_rate(stage: RepairStage, step: int) -> float:
@@ -137,12 +222,13 @@ def learning_rate(stage: RepairStage, step: int) -> float:
 def to_tensors(samples: SampleBatch, device: str) -> Batch:
     """What the net sees: the frame without its hole, the base, the hole."""
 
-    def unit(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    def unit(images: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3))).to(device).float() / 255.0
 
     frame, base = unit(samples.frame), unit(samples.base)
     hole = torch.from_numpy(samples.hole).to(device)[:, None].float()
-    rim = np.stack([cv2.dilate(one.view(np.uint8), np.ones((2 * RIM_PX + 1,) * 2, np.uint8)) for one in samples.hole])
+    kernel: NDArray[Any] = np.ones((2 * RIM_PX + 1, 2 * RIM_PX + 1), np.uint8)
+    rim = np.stack([cv2.dilate(one.view(np.uint8), kernel) for one in samples.hole])
     around = torch.from_numpy(rim).to(device)[:, None].float()
     return Batch(
         target=torch.cat([(frame - base) * (1.0 - hole) * RESIDUAL_GAIN, base - 0.5, hole], dim=1),
@@ -151,136 +237,3 @@ def to_tensors(samples: SampleBatch, device: str) -> Batch:
         wanted=frame - base,
         cost=hole + RIM_WEIGHT * (around - hole),
     )
-
-
-class ShardFeed:
-    """Has shards made ahead by worker processes and deals batches from the newest `shards_kept` of them."""
-
-    def __init__(self, stage: RepairStage, folder: Path, step: int) -> None:
-        self._stage = stage
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._loaded: dict[int, SampleBatch] = {}
-        self.marked_s = time.monotonic()
-        first = max(0, self._newest(step) - stage.shards_kept + 1)
-        for stale in folder.glob("*.npz"):
-            if not stale.stem.isdigit() or int(stale.stem) < first:
-                stale.unlink()
-        context = get_context("spawn")
-        self._workers: list[BaseProcess] = [
-            context.Process(target=_make_shards, args=(stage, folder, first, index), daemon=True)
-            for index in range(stage.workers)
-        ]
-        for worker in self._workers:
-            worker.start()
-
-    def batches(self, step: int, device: str) -> Iterator[Batch]:
-        """Batch after batch, beginning with that of `step`."""
-        stage = self._stage
-        while True:
-            newest = self._newest(step)
-            window = range(max(0, newest - stage.shards_kept + 1), newest + 1)
-            self._hold(window)
-            rng = np.random.default_rng((stage.seed, 7, step))
-            picks = rng.integers(0, len(window) * stage.shard_samples, stage.batch)
-            yield to_tensors(
-                _gather(
-                    [(self._loaded[window[pick // stage.shard_samples]], pick % stage.shard_samples) for pick in picks]
-                ),
-                device,
-            )
-            step += 1
-
-    def close(self) -> None:
-        """End the workers."""
-        for worker in self._workers:
-            worker.terminate()
-            worker.join()
-
-    def _newest(self, step: int) -> int:
-        """The shard that a step may use first. The first window is full before the first step."""
-        seen = step * self._stage.batch / self._stage.passes
-        return self._stage.shards_kept // 2 - 1 + int(seen // self._stage.shard_samples)
-
-    def _hold(self, window: range) -> None:
-        for number in [number for number in self._loaded if number not in window]:
-            del self._loaded[number]
-            shard_path(self._folder, number).unlink(missing_ok=True)
-        for number in window:
-            if number not in self._loaded:
-                self._wait_for(number)
-                self._loaded[number] = read_shard(self._folder, number)
-
-    def _wait_for(self, number: int) -> None:
-        deadline = time.monotonic() + WAIT_FOR_SHARD_S
-        while not shard_path(self._folder, number).exists():
-            if not all(worker.is_alive() for worker in self._workers):
-                raise RuntimeError("a process that makes training samples died; its error is on standard error")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no training samples for {WAIT_FOR_SHARD_S:.0f} s")
-            time.sleep(POLL_S)
-
-
-AHEAD_SHARDS = 4
-
-
-def _make_shards(stage: RepairStage, folder: Path, first: int, worker: int) -> None:
-    """A worker: every `workers`-th shard, never more than a few ahead of what is used."""
-    cv2.setNumThreads(1)
-    maker = SampleMaker(stage.samples, open_sources(stage.samples))
-    number = first + worker
-    while True:
-        waiting = [int(path.stem) for path in folder.glob("[0-9]*.npz")]
-        if shard_path(folder, number).exists():
-            number += stage.workers
-        elif waiting and number > min(waiting) + stage.shards_kept + AHEAD_SHARDS:
-            time.sleep(10 * POLL_S)
-        else:
-            write_shard(maker, folder, number, stage.seed, stage.shard_samples)
-            number += stage.workers
-
-
-def _gather(picks: list[tuple[SampleBatch, int]]) -> SampleBatch:
-    return SampleBatch(
-        np.stack([shard.frame[index] for shard, index in picks]),
-        np.stack([shard.base[index] for shard, index in picks]),
-        np.stack([shard.hole[index] for shard, index in picks]),
-        np.stack([shard.references[index] for shard, index in picks]),
-        np.stack([shard.weights[index] for shard, index in picks]),
-    )
-
-
-def _resume(
-    path: Path, net: RepairNet, average: RepairNet, optimizer: torch.optim.Optimizer, device: str
-) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
-    stored = torch.load(path, map_location=device, weights_only=True)
-    net.load_state_dict(stored["net"])
-    average.load_state_dict(stored["average"])
-    optimizer.load_state_dict(stored["optimizer"])
-    return int(stored["step"]), float(stored["seconds"])
-
-
-def _save(
-    path: Path,
-    net: RepairNet,
-    average: RepairNet,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    stage: RepairStage,
-) -> None:
-    unfinished = path.with_suffix(".new")
-    torch.save(
-        {
-            "net": net.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "seconds": seconds,
-            "stage": stage.model_dump_json(),
-        },
-        unfinished,
-    )
-    unfinished.rename(path)

@@ -6,6 +6,8 @@ run goes on with the very next sample.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,9 @@ from numpy.typing import NDArray
 
 from inspector.generator.masks import draw_mask
 from inspector.generator.training.augment import move_a_little, relight, turn_together
-from inspector.generator.training.config import RepairSamples
+from inspector.generator.training.config import RepairSamples, fill_in
 from inspector.generator.training.repair_base import fill_smoothly, lay_references
 from inspector.generator.training.sources import PhotographSource, RenderedSource, Source
-from inspector.records import BgrImage
 
 GUARD_PX = 4
 """The hole is the mask grown by this much: a defect often reaches a little over its mask."""
@@ -36,10 +37,10 @@ class SampleBatch:
     weights: NDArray[np.float32]
 
 
-def open_sources(config: RepairSamples) -> list[tuple[float, Source]]:
-    """Every source of the configuration with its share."""
-    photographs = [(item.share, PhotographSource(item.folder)) for item in config.photographs]
-    rendered = [(item.share, RenderedSource(item.bank)) for item in config.rendered]
+def open_sources(config: RepairSamples, folders: Mapping[str, Path]) -> list[tuple[float, Source]]:
+    """Every source of the configuration with its share; `folders` are those it names as ${NAME}."""
+    photographs = [(item.share, PhotographSource(fill_in(item.folder, folders))) for item in config.photographs]
+    rendered = [(item.share, RenderedSource(fill_in(item.bank, folders))) for item in config.rendered]
     return [*photographs, *rendered]
 
 
@@ -71,10 +72,10 @@ class SampleMaker:
         config = self._config
         source = self._sources[int(rng.choice(len(self._sources), p=self._shares))]
         wanted = 0 if rng.random() < config.surface_share else int(rng.integers(1, config.references + 1))
-        frame, others = source.draw(rng, config.side_px, wanted)
-        frame, *others = turn_together(rng, [frame, *others])
-        frame = relight(rng, frame, config.light)
         hole = self._draw_hole(rng)
+        frame, others = source.draw(rng, hole, wanted)
+        (frame, *others), hole = turn_together(rng, [frame, *others], hole)
+        frame = relight(rng, frame, config.light)
         batch.frame[index], batch.hole[index] = frame, hole
         if not others:
             base = fill_smoothly(frame, hole)
@@ -99,7 +100,7 @@ class SampleMaker:
 def write_shard(maker: SampleMaker, folder: Path, number: int, seed: int, count: int) -> None:
     """Shard `number` as one file; a reader sees all of it or nothing."""
     batch = maker.make_batch((seed, number), count)
-    unfinished = folder / f".{number:06d}.npz"
+    unfinished = folder / f".{number:06d}-{os.getpid()}.npz"
     with unfinished.open("wb") as file:
         np.savez(
             file,
@@ -118,10 +119,10 @@ def read_shard(folder: Path, number: int) -> SampleBatch:
         return SampleBatch(stored["frame"], stored["base"], stored["hole"], stored["references"], stored["weights"])
 
 
+def list_shards(folder: Path) -> list[int]:
+    """Numbers of the finished shards of a folder."""
+    return sorted(int(path.stem) for path in folder.glob("[0-9]*.npz"))
+
+
 def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.npz"
-
-
-def to_uint8(image: NDArray[np.float32]) -> BgrImage:
-    """Rounded to whole grey levels."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -21,14 +21,20 @@ CANDIDATES = 16
 """Among so many other photographs the references of a crop are chosen."""
 
 PLACES_TRIED = 3
+REDUCTION = 8
 RICH_SHARE = 0.7
 
 
 class Source(Protocol):
     """Gives crops of one part as it was photographed several times."""
 
-    def draw(self, rng: np.random.Generator, side: int, most_others: int) -> tuple[BgrImage, list[BgrImage]]:
-        """A crop of `side` px and up to `most_others` of the same place in other photographs, likest first."""
+    def draw(
+        self, rng: np.random.Generator, hole: NDArray[np.bool_], most_others: int
+    ) -> tuple[BgrImage, list[BgrImage]]:
+        """A crop as large as `hole` (S, S) and up to `most_others` of the same place in other photographs.
+
+        The likest come first; what lies in the hole has no say in that.
+        """
         ...
 
 
@@ -37,7 +43,7 @@ class PhotographSource:
 
     def __init__(self, folder: Path, least_confidence: float = 0.6) -> None:
         """Raises `DatasetError` for a folder without two images that register to each other."""
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        paths = list_images(folder)
         if len(paths) < 2:
             raise DatasetError(f"{folder}: two images of one part are needed, there are {len(paths)}")
         images = [decode_image(read_image_bytes(path)) for path in paths]
@@ -45,15 +51,20 @@ class PhotographSource:
         reference, size = make_reference(golden, "affine"), (golden.shape[1], golden.shape[0])
         kept = []
         for image in images:
+            if image.shape != golden.shape:
+                continue
             found = register(reference, image)
-            if image.shape == golden.shape and found.confidence >= least_confidence:
+            if found.confidence >= least_confidence:
                 kept.append(np.asarray(warp(image, found.matrix, size, interpolation=cv2.INTER_CUBIC), np.uint8))
         if len(kept) < 2:
             raise DatasetError(f"{folder}: the images do not register to each other; they show no part in a fixed pose")
         self.images = np.stack(kept)
 
-    def draw(self, rng: np.random.Generator, side: int, most_others: int) -> tuple[BgrImage, list[BgrImage]]:
+    def draw(
+        self, rng: np.random.Generator, hole: NDArray[np.bool_], most_others: int
+    ) -> tuple[BgrImage, list[BgrImage]]:
         """See `Source.draw`. The scale varies from 0.6 to 2 source pixels a crop pixel."""
+        side = hole.shape[0]
         count, height, width = self.images.shape[:3]
         cut = int(min(side * np.exp(rng.uniform(np.log(0.6), np.log(2.0))), height, width))
         target = int(rng.integers(0, count))
@@ -61,14 +72,21 @@ class PhotographSource:
         others = np.delete(np.arange(count), target)
         others = rng.choice(others, min(CANDIDATES, len(others)), replace=False)
         crops = [cut_square(self.images[index], left, top, cut, side) for index in (target, *others)]
-        return crops[0], order_by_likeness(crops[0], crops[1:])[:most_others]
+        return crops[0], order_by_likeness(crops[0], crops[1:], hole)[:most_others]
 
     def _choose_place(self, rng: np.random.Generator, target: int, cut: int) -> tuple[int, int]:
         """Of a few random places usually the richest: much of a photograph is background."""
         height, width = self.images.shape[1:3]
         tries = PLACES_TRIED if rng.random() < RICH_SHARE else 1
         places = [(int(rng.integers(0, width - cut + 1)), int(rng.integers(0, height - cut + 1))) for _ in range(tries)]
-        return max(places, key=lambda place: _detail(self.images[target], *place, cut))
+        return max(places, key=lambda place: _detail(self.images[target], place[0], place[1], cut))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder by name. Raises `DatasetError` for a folder that is none."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder of images")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 class RenderedSource:
@@ -78,11 +96,14 @@ class RenderedSource:
         """Raises `DatasetError` for a folder without a finished bank."""
         try:
             self._bank = open_bank(folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{folder}: not a bank of rendered parts: {error}") from error
 
-    def draw(self, rng: np.random.Generator, side: int, most_others: int) -> tuple[BgrImage, list[BgrImage]]:
+    def draw(
+        self, rng: np.random.Generator, hole: NDArray[np.bool_], most_others: int
+    ) -> tuple[BgrImage, list[BgrImage]]:
         """See `Source.draw`. Surfaces have no others: their photographs do not show the same place."""
+        side = hole.shape[0]
         images = self._bank.images
         parts, views, whole = images.shape[:3]
         part, order = int(rng.integers(0, parts)), rng.permutation(views)
@@ -90,15 +111,19 @@ class RenderedSource:
         left, top = (int(value) for value in rng.integers(0, whole - cut + 1, 2))
         shown = order if self._bank.parts[part].registered and most_others else order[:1]
         crops = [cut_square(np.asarray(images[part, index]), left, top, cut, side) for index in shown]
-        return crops[0], order_by_likeness(crops[0], crops[1:])[:most_others]
+        return crops[0], order_by_likeness(crops[0], crops[1:], hole)[:most_others]
 
 
-def order_by_likeness(target: BgrImage, others: list[BgrImage]) -> list[BgrImage]:
-    """Least squared difference first, at an eighth of the resolution and without the mean."""
+def order_by_likeness(target: BgrImage, others: list[BgrImage], hole: NDArray[np.bool_]) -> list[BgrImage]:
+    """Least squared difference outside of `hole` first, at an eighth of the resolution and without the mean."""
+    side = hole.shape[0] // REDUCTION
+    shown = cv2.resize((~hole).view(np.uint8) * np.uint8(255), (side, side), interpolation=cv2.INTER_AREA) == 255
+    if not shown.any():
+        return others
 
     def reduce(image: BgrImage) -> NDArray[np.float32]:
-        small = cv2.resize(image, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA).astype(np.float32)
-        return np.asarray(small - small.mean(axis=(0, 1)), np.float32)
+        small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)[shown]
+        return np.asarray(small - small.mean(axis=0), np.float32)
 
     ours = reduce(target)
     return sorted(others, key=lambda other: float(np.square(reduce(other) - ours).mean()))
