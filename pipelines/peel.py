@@ -22,11 +22,11 @@ from inspector.generator.choose import NEED_REFERENCES, load_repairers
 from inspector.generator.net import NetRepairer
 from inspector.generator.peel import pack_peel, unpack_peel
 from inspector.generator.peel_tiles import GoodPart, LineTiles
-from inspector.generator.random_masks import draw_mask
+from inspector.generator.masks import draw_mask
 from inspector.generator.references import NotPlaced, ReferenceBank
 from inspector.generator.repair_model import find_base_sha256, load_repair_model
 from inspector.generator.repairer import Repairer
-from inspector.generator.view_images import DecodedImages
+from inspector.generator.view_images import DecodedTiles
 from inspector.records import RecipeRef
 from pipelines.calibrate import versions_with_same_scores
 from pipelines.dataset import ImageFolder, open_good_images
@@ -225,7 +225,7 @@ class PartReader:
             raise FitError(f"{recipe.ref} has no reference bank; fit it again, then train its peel")
         self._recipe = recipe
         self._found = found
-        self._bank: ReferenceBank | None = read_bank(recipe, DecodedImages())
+        self._bank: ReferenceBank | None = read_bank(recipe, DecodedTiles())
         self._names = {image.sha256: image.file for image in recipe.manifest.images}
         self._left_out: dict[str, list[str]] = {}
 
@@ -277,7 +277,7 @@ def measure_methods(reader: PartReader, held_out: list[int], repairers: dict[str
         images += 1
         random = np.random.default_rng([SEED, index])
         for _ in range(MASKS_A_FRAME):
-            mask = draw_mask(random, part.pixels.shape[1], part.pixels.shape[0])
+            mask = draw_mask(random, part.pixels.shape[0], part.pixels.shape[1])
             truth = part.pixels[mask].astype(np.float32)
             masks, values = masks + 1, values + truth.size
             for name, repairer in repairers.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.generator.net import NetRepairer
-from inspector.generator.random_masks import draw_mask
+from inspector.generator.masks import draw_mask
 from inspector.generator.references import PlacedReferences
 from inspector.generator.repair_model import RepairTile
 from inspector.records import BgrImage
@@ -35,7 +35,7 @@ class LineTiles:
         """One tile with a hole, the same for the same state of `rng`."""
         while True:
             part = self._parts[int(rng.integers(0, len(self._parts)))]
-            mask = draw_mask(rng, part.pixels.shape[1], part.pixels.shape[0])
+            mask = draw_mask(rng, part.pixels.shape[0], part.pixels.shape[1])
             tiles = [tile for tile in self._repairer.cut_tiles(part.pixels, mask, part.references) if tile.hole.any()]
             if tiles:
                 return tiles[int(rng.integers(0, len(tiles)))]

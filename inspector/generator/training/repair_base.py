@@ -26,16 +26,14 @@ def lay_references(
         level += 1
     ring = reduce_by(np.repeat((~hole).view(np.uint8)[..., None] * np.uint8(255), 3, axis=2), level)[..., 0] == 255
     around = Surroundings(whole, level, reduce_by(frame, level).astype(np.float32), np.asarray(ring, np.bool_))
+    if not around.can_teach:
+        first = np.eye(1, len(references), dtype=np.float32)[0]
+        return carry_in(frame.astype(np.float32), references[0].astype(np.float32), hole), first
     reduced = [reduce_by(reference, level).astype(np.float32) for reference in references]
-    lights = learn_lights(around, np.stack(reduced))
-    box = around.reduced_box
-    errors = [
-        (light.apply(image, box, box) - around.source)[around.ring].ravel()
-        for light, image in zip(lights, reduced, strict=True)
-    ]
-    weights = weigh_references(np.stack(errors)) if around.can_teach else np.eye(1, len(references))[0]
+    lit = learn_lights(around, np.stack(reduced))
+    weights = weigh_references(lit.errors)
     base = np.zeros(frame.shape, np.float32)
-    for weight, light, reference in zip(weights, lights, references, strict=True):
+    for weight, light, reference in zip(weights, lit.lights, references, strict=True):
         base += np.float32(weight) * light.apply(reference, whole, whole)
     return carry_in(frame.astype(np.float32), base, hole), np.asarray(weights, np.float32)
 
