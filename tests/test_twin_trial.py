@@ -155,6 +155,7 @@ def test_rises_on_good_parts_are_counted_in_pairs() -> None:
     assert sum_changes([(1.0, 1.1)] * 12, 2.0)["chance_of_rises"] < 0.01
 
 
+@pytest.mark.timeout(400)
 def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds of each method the product has, the first use and the memory of a process that only repairs."""
     monkeypatch.setattr(speed, "REPEATS", 2)
@@ -197,6 +198,7 @@ def test_weights_are_judged_on_every_set() -> None:
     assert "| mxfp4 | 1.00 | 1.00 | 1.00 | 29.00 | 40.00 |" in describe_weights(figures)
 
 
+@pytest.mark.timeout(400)
 def test_the_verdict_lane_is_timed_beside_a_saturated_evidence_lane(
     settings: TrialSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,7 @@ def call_trial(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=170)
 
 
+@pytest.mark.timeout(400)
 def test_the_command_prints_tables_and_writes_its_figures(boards: Path, tmp_path: Path) -> None:
     """One part alone: its table, its criteria, the sum, and the same figures as JSON."""
     done = call_trial(boards, tmp_path, "--only", "determinism", "--threads", 1)
