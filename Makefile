@@ -13,6 +13,7 @@ DATA ?=
 CLOUD ?=
 OUT ?=
 ONLY ?=
+PEEL_MINUTES ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
@@ -81,9 +82,9 @@ worst-cases: venv ## DATA=folder OUT=folder: the worst misses and false alarms o
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make worst-cases DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
 	$(BIN)/python tools/worst_cases.py "$(DATA)" "$(OUT)"
 
-twin-trial: venv ## DATA=folder OUT=folder ONLY=psnr,…: what the twin must reach, with pass or miss of each criterion
+twin-trial: venv ## DATA=folder OUT=folder ONLY=psnr,… PEEL_MINUTES=5: what the twin must reach, pass or miss of each criterion
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make twin-trial DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }
-	$(BIN)/python -m tools.twin_trial "$(DATA)" "$(OUT)" $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tools.twin_trial "$(DATA)" "$(OUT)" $(if $(ONLY),--only $(ONLY)) $(if $(PEEL_MINUTES),--peel-minutes $(PEEL_MINUTES))
 
 gallery: venv ## DATA=folder OUT=folder: twins of real images by every method at 100 % zoom, one page
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "say which: make gallery DATA=folder-of-data-sets OUT=folder" >&2; exit 2; }

@@ -105,7 +105,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     parser.add_argument("--variants", type=Path, help="folder with the net's weights as f32, int8 and mxfp4")
-    parser.add_argument("--peels", type=Path, help="folder with SET.peel of the data sets, trained for five minutes")
+    parser.add_argument(
+        "--peel-minutes", type=float, default=0.0, help="of training a peel for each set; needs torch"
+    )
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
     if unknown:
@@ -137,7 +139,7 @@ def main(arguments: Sequence[str]) -> None:
             size=(int(found.size.partition("x")[0]), int(found.size.partition("x")[2])),
             threads=found.threads,
             variants=found.variants,
-            peels=found.peels,
+            peel_minutes=found.peel_minutes,
             say=lambda line: write(f"… {line}"),
         )
         if not settings.sets:

@@ -40,8 +40,8 @@ class TrialSettings:
     """What the parts of a trial share.
 
     `work` holds what is made on the way. `size` is (width, height) of the frames of the timed parts. `variants` is a
-    folder with the net's weights stored in several ways, None where only what ships is to be measured, `peels`
-    one with `SET.peel` of the data sets. `say` takes a line about the progress.
+    folder with the net's weights stored in several ways, None where only what ships is to be measured, and
+    `peel_minutes` how long a peel is trained for each set, 0 for none. `say` takes a line about the progress.
     """
 
     sets: Sequence[TrialSet]
@@ -53,7 +53,7 @@ class TrialSettings:
     size: tuple[int, int]
     threads: int
     variants: Path | None
-    peels: Path | None
+    peel_minutes: float
     say: Callable[[str], None]
 
 

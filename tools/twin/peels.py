@@ -3,38 +3,59 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inspector.errors import InputError, WeightsError
+from inspector.detector.recipe_store import RecipeStore
+from inspector.errors import FitError, InputError, MissingExtraError, WeightsError
 from inspector.generator.net import NetRepairer
-from inspector.generator.peel import attach_peel, read_peel
+from inspector.generator.peel import unpack_peel
 from inspector.generator.repair_model import load_repair_model
+from pipelines.peel import train_recipe_peel
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, table
 from tools.twin.methods import NET, ProductPainter
 from tools.twin.sets import TrialSet
 
 REPEATS = 9
 MOST_SWAP_MS = 50.0
-SUFFIX = ".peel"
 
 
-def find_peel(folder: Path | None, name: str) -> Path:
-    """The peel of a data set, `NAME.peel`. Raises `InputError` where there is none."""
-    if folder is None:
-        raise InputError("no folder of peels was given (--peels)")
-    path = folder / f"{name}{SUFFIX}"
-    if not path.is_file():
-        raise InputError(f"{path.name} is not among the peels")
-    return path
+def train_peel(trial_set: TrialSet, settings: TrialSettings) -> bytes:
+    """The file of a peel of the set's recipe, trained once by the product, stored as a version that is not released.
+
+    Raises `InputError` where none was asked for, where it cannot be trained, and where it was no better than the base.
+    """
+    if settings.peel_minutes <= 0:
+        raise InputError("no peel was asked for (--peel-minutes)")
+    if trial_set.peel is None:
+        settings.say(f"{trial_set.name}: a peel of {settings.peel_minutes:g} minutes")
+        good = trial_set.root / "train" / "good"
+        try:
+            report = train_recipe_peel(
+                trial_set.recipe.ref.name,
+                good,
+                trial_set.data_dir,
+                minutes=settings.peel_minutes,
+                release=False,
+                threads=settings.threads,
+            )
+        except (WeightsError, FitError, MissingExtraError) as error:
+            raise InputError(str(error)) from error
+        if report.ref is None:
+            raise InputError("the peel was no better than the base")
+        trial_set.peel = RecipeStore(trial_set.data_dir).load(report.ref, require_released=False).peel
+    if trial_set.peel is None:
+        raise InputError("the recipe came without its peel")
+    return trial_set.peel
 
 
-def open_peeled(path: Path, threads: int) -> NetRepairer:
-    """The shipped net with a peel on. Raises `InputError` for weights or a peel that cannot be used."""
+def open_peeled(trial_set: TrialSet, settings: TrialSettings) -> NetRepairer:
+    """The shipped net with the set's peel on. Raises `InputError` for weights or a peel that cannot be used."""
+    content = train_peel(trial_set, settings)
     try:
-        return NetRepairer(attach_peel(load_repair_model(threads), read_peel(path)))
+        base = NetRepairer(load_repair_model(settings.threads))
+        return base.with_peel(unpack_peel(content), trial_set.recipe.ref.name)
     except WeightsError as error:
         raise InputError(str(error)) from error
 
@@ -51,9 +72,8 @@ def measure_peels(settings: TrialSettings) -> PartResult:
 
 
 def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> dict[str, Any]:
-    peel = read_peel(find_peel(settings.peels, trial_set.name))
-    model = load_repair_model(settings.threads)
-    base = NetRepairer(model)
+    content = train_peel(trial_set, settings)
+    peel, base = unpack_peel(content), NetRepairer(load_repair_model(settings.threads))
     painter = ProductPainter(trial_set.recipe, settings.threads)
     painter.repairers[NET] = base
     task = trial_set.tasks(1, settings.seed)[0]
@@ -65,13 +85,13 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> dict[str, Any]
     swaps = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        painter.repairers[NET] = NetRepairer(attach_peel(model, peel))
+        painter.repairers[NET] = base.with_peel(peel, trial_set.recipe.ref.name)
         swaps.append(1000 * (time.perf_counter() - started))
     bent = paint()
     painter.repairers[NET] = base
     return {
         "swap_ms": float(np.median(swaps)),
-        "bytes_on_disk": peel.bytes_on_disk,
+        "bytes_on_disk": len(content),
         "bends": not np.array_equal(bent, before),
         "base_same_after": np.array_equal(paint(), before),
     }

@@ -185,7 +185,8 @@ def _fall_cell(result: dict[str, Any] | None) -> str:
     if result is None:
         return DASH
     shares = f"{100 * result['share_of_way']:.1f} % / {100 * result['share_reaching']:.0f} %"
-    return f"{shares} / {result['alarms_after']} of {result['alarms_before']}"
+    refused = f", {result['refused']} without reference" if result["refused"] else ""
+    return f"{shares} / {result['alarms_after']} of {result['alarms_before']}{refused}"
 
 
 def _good_cell(result: dict[str, Any] | None) -> str:

@@ -11,7 +11,7 @@ from inspector.errors import InputError
 from inspector.generator.repairer import Repairer
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, format_db, table
 from tools.twin.methods import AUTO, CLASSICAL, METHODS, NET, PEEL, SetPainter
-from tools.twin.peels import find_peel, open_peeled
+from tools.twin.peels import open_peeled
 from tools.twin.quality import MaskScore, mean_ssim, pool_psnr, score_mask
 from tools.twin.sets import TrialSet
 
@@ -65,7 +65,7 @@ def _measure_set(trial_set: TrialSet, settings: TrialSettings) -> tuple[dict[str
 
 def _open_peeled(trial_set: TrialSet, settings: TrialSettings) -> Repairer | str:
     try:
-        return open_peeled(find_peel(settings.peels, trial_set.name), settings.threads)
+        return open_peeled(trial_set, settings)
     except InputError as error:
         return str(error)
 

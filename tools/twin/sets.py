@@ -44,6 +44,7 @@ class TrialSet:
         self.held_out = find_images(root / "test" / "good")
         self.data_dir = data_dir
         self._threads = threads
+        self.peel: bytes | None = None
 
     @property
     def recipe_name(self) -> str:
