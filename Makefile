@@ -12,11 +12,15 @@ SEED ?=
 DATA ?=
 CLOUD ?=
 OUT ?=
+PHOTOGRAPHS ?=
+BANK ?=
+DEVICE ?= cpu
+MINUTES ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial accuracy painted names worst-cases real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial accuracy painted names worst-cases real-sets train schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -80,6 +84,10 @@ worst-cases: venv ## DATA=folder OUT=folder: the worst misses and false alarms o
 real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python -m tests.real_sets_trial "$(DATA)"
+
+train: venv ## PHOTOGRAPHS=folder BANK=folder OUT=folder [MINUTES=n DEVICE=cuda]: the repair net, to what ships
+	@test -n "$(PHOTOGRAPHS)" -a -n "$(BANK)" -a -n "$(OUT)" || { echo "say which: make train PHOTOGRAPHS=folder-of-data-sets BANK=rendered-bank OUT=folder" >&2; exit 2; }
+	tools/train_repair.sh "$(PHOTOGRAPHS)" "$(BANK)" "$(OUT)" "$(DEVICE)" "$(MINUTES)"
 
 schema: venv ## write the JSON Schemas, docs/configuration.md, docs/commands.md and README's file map from the code
 	$(BIN)/python tools/write_config_reference.py
