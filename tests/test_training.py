@@ -22,20 +22,21 @@ from inspector.generator.repair_model import (
     TRUNK_REACH_PX,
     load_repair_model,
 )
-from inspector.generator.training.config import Rendered, RepairSamples, RepairStage, fill_in, load_stage
+from inspector.generator.training.config import RepairSamples, RepairStage, fill_in, load_stage
 from inspector.generator.training.repair_base import fill_smoothly, lay_references
 from inspector.generator.training.samples import SampleBatch, SampleMaker, open_sources
 from inspector.generator.training.sources import PhotographSource, order_by_likeness
 from inspector.scenes.samples.bank import write_bank
 
-torch = pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
+pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
 
-from inspector.generator.training import export  # noqa: E402
-from inspector.generator.training.checkpoint import read_checkpoint  # noqa: E402
-from inspector.generator.training.fake_mxfp4 import round_to_mxfp4  # noqa: E402
-from inspector.generator.training.finish_repair import export_repair  # noqa: E402
-from inspector.generator.training.repair_stage import load_averaged, to_tensors, train_repair  # noqa: E402
-from tests.tiny_repair_net import CHANNELS, build_tiny_net, export_tiny_net  # noqa: E402
+import torch
+
+from inspector.generator.training.checkpoint import read_checkpoint
+from inspector.generator.training.fake_mxfp4 import round_to_mxfp4
+from inspector.generator.training.finish_repair import export_repair
+from inspector.generator.training.repair_stage import load_averaged, to_tensors, train_repair
+from tests.tiny_repair_net import CHANNELS, build_tiny_net, export_tiny_net
 
 SHIPPED_STAGES = sorted((Path(__file__).parent.parent / "configs" / "train").glob("*.yaml"))
 STAGE = """
@@ -74,7 +75,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, stage: Path, bank: Path) -
 
 
 def make_samples(bank: Path, count: int = 6) -> SampleBatch:
-    config = RepairSamples(side_px=96, references=2, most_mask_px=60, rendered=(Rendered(bank=bank),))
+    config = RepairSamples.model_validate(
+        {"side_px": 96, "references": 2, "most_mask_px": 60, "rendered": [{"bank": bank}]}
+    )
     return SampleMaker(config, open_sources(config, {})).make_batch((1, 2), count)
 
 
@@ -286,7 +289,7 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
             write(net, *arguments, **options)
             bias.copy_(kept)
 
-    monkeypatch.setattr(export.torch.onnx, "export", write_another)
+    monkeypatch.setattr(torch.onnx, "export", write_another)
     with pytest.raises(WeightsError, match="the export is refused"):
         export_tiny_net(tmp_path, build_tiny_net())
     assert list(tmp_path.iterdir()) == []
