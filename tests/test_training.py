@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -281,7 +282,7 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
     """A graph that computes something else than the net never becomes a file."""
     write = torch.onnx.export
 
-    def write_another(net: torch.nn.Module, *arguments: object, **options: object) -> None:
+    def write_another(net: torch.nn.Module, *arguments: Any, **options: Any) -> None:
         bias = next(values for name, values in net.named_parameters() if name.endswith("stem.bias"))
         kept = bias.detach().clone()
         with torch.no_grad():

@@ -10,7 +10,7 @@ limit=()
 if [[ -n "$minutes" ]]; then limit=(--minutes "$minutes"); fi
 
 "$python" -c 'import torch' 2>/dev/null || {
-    echo "Training needs PyTorch: .venv/bin/pip install --require-hashes -r requirements-train.lock" >&2
+    echo 'Training needs PyTorch: .venv/bin/pip install "line-inspector[train]"' >&2
     exit 1
 }
 if [[ ! -f "$bank/samples.json" ]]; then "${training[@]}" bank --out "$bank"; fi
