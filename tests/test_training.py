@@ -286,7 +286,7 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
         bias = next(values for name, values in net.named_parameters() if name.endswith("stem.bias"))
         kept = bias.detach().clone()
         with torch.no_grad():
-            bias += 0.1
+            bias.add_(0.1)
             write(net, *arguments, **options)
             bias.copy_(kept)
 
