@@ -14,11 +14,15 @@ CLOUD ?=
 OUT ?=
 ONLY ?=
 PEEL_MINUTES ?=
+PHOTOGRAPHS ?=
+BANK ?=
+DEVICE ?= cpu
+MINUTES ?=
 # Folders are listed too, so that a removed file rebuilds the package.
 SOURCES := $(shell find inspector reports pipelines -not -name __pycache__ -not -name '*.pyc') \
 	pyproject.toml README.md LICENSE
 
-.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial image-trial accuracy painted names worst-cases twin-trial gallery real-sets schema lock clean debian-packages
+.PHONY: help venv demo test lint bench peer-bench line-trial crash-trial cloud-trial image-trial accuracy painted names worst-cases twin-trial gallery real-sets train schema lock clean debian-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -93,6 +97,10 @@ gallery: venv ## DATA=folder OUT=folder: twins of real images by every method at
 real-sets: venv debian-packages ## DATA=folder: fit, evaluate, inspect and a running folder camera, per data set
 	@test -n "$(DATA)" || { echo "say which: make real-sets DATA=folder-of-data-sets" >&2; exit 2; }
 	$(BIN)/python -m tests.real_sets_trial "$(DATA)"
+
+train: venv ## PHOTOGRAPHS=folder BANK=folder OUT=folder [MINUTES=n DEVICE=cuda]: the repair net, to what ships
+	@test -n "$(PHOTOGRAPHS)" -a -n "$(BANK)" -a -n "$(OUT)" || { echo "say which: make train PHOTOGRAPHS=folder-of-data-sets BANK=rendered-bank OUT=folder" >&2; exit 2; }
+	tools/train_repair.sh "$(PHOTOGRAPHS)" "$(BANK)" "$(OUT)" "$(DEVICE)" "$(MINUTES)"
 
 schema: venv ## write the JSON Schemas, docs/configuration.md, docs/commands.md and README's file map from the code
 	$(BIN)/python tools/write_config_reference.py

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,13 @@ def test_cloud_clients_are_locked_for_the_tests() -> None:
     extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
     required = {normalise(item) for name in ("gemini", "openai") for item in extras[name]}
     assert required <= locked_versions("requirements-dev.lock").keys()
+
+
+def test_the_weights_and_their_card_ship() -> None:
+    """What is installed holds the card of the shipped nets, with their licence and the data behind it."""
+    card = (resources.files("inspector.generator") / "weights" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for said in ("CC BY-SA 4.0", "circuitboard", "ball_screw", "aliens", "2103.13003", "Known failures"):
+        assert said in card, said
 
 
 # --- documentation ----------------------------------------------------------------------------------
