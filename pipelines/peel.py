@@ -99,6 +99,7 @@ def train_recipe_peel(
     data_dir: Path,
     *,
     minutes: float = 5.0,
+    most_steps: int | None = None,
     release: bool = True,
     threads: int = 2,
     weights: Path | None = None,
@@ -106,7 +107,8 @@ def train_recipe_peel(
 ) -> PeelReport:
     """Train a peel for a recipe, measure it, and store it as a new version when it is better than the base net.
 
-    `weights` is a folder with other base weights than those shipped. Raises `MissingExtraError` without PyTorch,
+    It trains for `minutes`, or until `most_steps` are done, which is then the same on every machine of a kind. `weights`
+    is a folder with other base weights than those shipped. Raises `MissingExtraError` without PyTorch,
     `WeightsError` without base weights, `FitError` for a recipe or images that a peel cannot be trained with,
     `DatasetError` for images that cannot be read, and the store's errors.
     """
@@ -125,6 +127,7 @@ def train_recipe_peel(
         LineTiles(base, parts),
         recipe.ref.name,
         minutes=minutes,
+        most_steps=most_steps,
         threads=threads,
         progress=progress or _log_tenths(),
     )
@@ -146,7 +149,7 @@ def train_recipe_peel(
         images=used,
         held_out=measured.images,
         masks=measured.masks,
-        minutes=round(trained.seconds / 60.0, 2),
+        minutes=round(trained.seconds / 60.0, 3),
         steps=trained.steps,
         psnr_before_db=before,
         psnr_after_db=after,
@@ -227,7 +230,7 @@ class PartReader:
         self._found = found
         self._bank: ReferenceBank | None = read_bank(recipe, DecodedTiles())
         self._names = {image.sha256: image.file for image in recipe.manifest.images}
-        self._left_out: dict[str, list[str]] = {}
+        self._left_out: set[str] = set()
 
     def read(self, indices: list[int]) -> list[GoodPart]:
         """The images that the recipe's references can be placed in."""
@@ -240,19 +243,19 @@ class PartReader:
             return GoodPart(pixels, None)
         placed = self._bank.locate(pixels)
         if isinstance(placed, NotPlaced):
-            self._left_out.setdefault(placed.reason.split(" ")[0], []).append(self._found.paths[index].name)
+            self._left_out.add(self._found.paths[index].name)
             return None
         record, own = self._recipe.manifest.references, self._names.get(self._found.sha256(index))
         views = record.views if record is not None else ()
         placed = placed.without([place for place, name in enumerate(views[placed.view]) if name == own])
         if not len(placed):
-            self._left_out.setdefault("alone", []).append(self._found.paths[index].name)
+            self._left_out.add(self._found.paths[index].name)
             return None
         return GoodPart(pixels, placed)
 
     def notes(self) -> list[str]:
         """What was left out, in words."""
-        names = sorted({name for items in self._left_out.values() for name in items})
+        names = sorted(self._left_out)
         shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         return [f"left out, {len(names)} images that do not register to the references: {shown}"] if names else []
 

@@ -79,11 +79,14 @@ def train_peel(
     recipe: str,
     *,
     minutes: float,
+    most_steps: int | None = None,
     threads: int = 2,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> TrainedPeel:
-    """Train for `minutes` on the tiles of one line. Deterministic but for how many steps fit into the time.
+    """Train for `minutes` on the tiles of one line, or until `most_steps` are done.
+
+    Deterministic but for how many steps fit into the time: with `most_steps` and time enough the result is the same.
 
     The encoder has no part in it: the features of the references come with the tiles.
     """
@@ -96,8 +99,8 @@ def train_peel(
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     rng = np.random.default_rng(seed)
     pool: list[RepairTile] = []
-    step, budget_s = 0, 60.0 * minutes
-    while (spent := time.monotonic() - started) < budget_s or step == 0:
+    step, done, budget_s = 0, 0.0, 60.0 * minutes
+    while step == 0 or (done < 1.0 and time.monotonic() - started < budget_s):
         for _ in range(NEW_TILES_A_STEP if pool else TILES_A_STEP):
             tile, place = tiles.draw(rng), len(pool)
             if place < POOL_TILES:
@@ -105,15 +108,16 @@ def train_peel(
             else:
                 pool[int(rng.integers(0, POOL_TILES))] = tile
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1.0 - spent / budget_s)
+            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1.0 - done)
         chosen = [pool[index] for index in rng.choice(len(pool), min(TILES_A_STEP, len(pool)), replace=False)]
         optimizer.zero_grad(set_to_none=True)
         learn_from(trunk, chosen)
         nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
         step += 1
+        done = step / most_steps if most_steps is not None else (time.monotonic() - started) / budget_s
         if progress is not None:
-            progress(min(1.0, spent / budget_s))
+            progress(min(1.0, done))
     factors = {
         f"{BENT}{name}.weight": (adapter.b.detach().numpy().copy(), adapter.a.detach().numpy().copy())
         for name, adapter in adapters.items()
