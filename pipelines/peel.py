@@ -19,10 +19,10 @@ from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import FitError, MissingExtraError, RecipeError, WeightsError
 from inspector.generator.choose import NEED_REFERENCES, load_repairers
+from inspector.generator.masks import draw_mask
 from inspector.generator.net import NetRepairer
 from inspector.generator.peel import pack_peel, unpack_peel
 from inspector.generator.peel_tiles import GoodPart, LineTiles
-from inspector.generator.masks import draw_mask
 from inspector.generator.references import NotPlaced, ReferenceBank
 from inspector.generator.repair_model import find_base_sha256, load_repair_model
 from inspector.generator.repairer import Repairer
@@ -107,8 +107,8 @@ def train_recipe_peel(
 ) -> PeelReport:
     """Train a peel for a recipe, measure it, and store it as a new version when it is better than the base net.
 
-    It trains for `minutes`, or until `most_steps` are done, which is then the same on every machine of a kind. `weights`
-    is a folder with other base weights than those shipped. Raises `MissingExtraError` without PyTorch,
+    It trains for `minutes`, or until `most_steps` are done, which is then the same on every machine of a kind.
+    `weights` is a folder with other base weights than those shipped. Raises `MissingExtraError` without PyTorch,
     `WeightsError` without base weights, `FitError` for a recipe or images that a peel cannot be trained with,
     `DatasetError` for images that cannot be read, and the store's errors.
     """

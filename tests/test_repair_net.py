@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inspector.errors import WeightsError
 from inspector.generator import net as repair_net
-from inspector.generator.feature_cache import BLOCK_PX, FeatureCache
+from inspector.generator.feature_cache import BLOCK_PX, FeatureCache, ReferenceImage
 from inspector.generator.net import NetRepairer, plan_tiles
 from inspector.generator.references import PlacedReferences
 from inspector.generator.repair_model import (
@@ -25,7 +25,7 @@ from inspector.generator.repair_model import (
     RepairTile,
     load_repair_model,
 )
-from inspector.generator.view_images import DecodedImages, ViewImages
+from inspector.generator.view_images import PixelImages
 from inspector.records import BgrImage
 
 pytest.importorskip("torch", reason="the net under test is built with PyTorch, the extra `train`")
@@ -61,7 +61,7 @@ def draw_part(width: int = SIZE[0], height: int = SIZE[1], seed: int = 5) -> Bgr
 def place(*images: BgrImage, to_frame: NDArray[np.float64] | None = None) -> PlacedReferences:
     size = (images[0].shape[1], images[0].shape[0])
     matrix = np.eye(2, 3) if to_frame is None else to_frame
-    return PlacedReferences(ViewImages(images, images, size, DecodedImages()), matrix, size, 1.0)
+    return PlacedReferences(PixelImages(images), matrix, size, 1.0)
 
 
 def mask_of(box: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> NDArray[np.bool_]:
@@ -188,32 +188,33 @@ def encode_whole(model: RepairModel, image: BgrImage) -> Features:
 def test_cached_features_are_those_of_the_whole_image(model: RepairModel, size: tuple[int, int]) -> None:
     """Block by block, bit for bit, also at the borders and over them."""
     image = draw_part(*size)
+    shown = ReferenceImage(PixelImages((image,)), 0, 0)
     whole = encode_whole(model, image)
     cache = FeatureCache(model.encode)
     height, width = (side * FEATURE_CELL_PX for side in whole.shape[1:])
     boxes = [(0, 0, width, height), (width - 32, height - 32, width, height), (0, 0, 32, 32)]
     for x0, y0, x1, y1 in boxes:
-        found = cache.read("part", 0, image, (x0, y0, x1, y1))
+        found = cache.read(shown, (x0, y0, x1, y1))
         assert np.array_equal(found, whole[:, y0 // 8 : y1 // 8, x0 // 8 : x1 // 8])
 
 
 def test_features_are_computed_once_in_bounded_memory(model: RepairModel) -> None:
     """What was read is not computed again, unless the least recently used block had to go."""
-    image = draw_part(3 * BLOCK_PX, 64)
+    image = ReferenceImage(PixelImages((draw_part(3 * BLOCK_PX, 64),)), 0, 0)
     block_bytes = CHANNELS * (64 // 8) * (BLOCK_PX // 8) * 4
     cache = FeatureCache(model.encode, limit_bytes=2 * block_bytes)
     first, second, third = ((BLOCK_PX * n, 0, BLOCK_PX * (n + 1), 64) for n in range(3))
-    kept = cache.read("part", 0, image, first).copy()
-    cache.read("part", 0, image, second)
-    cache.read("part", 0, image, first)
+    kept = cache.read(image, first).copy()
+    cache.read(image, second)
+    cache.read(image, first)
     assert cache.computed == 2
-    cache.read("part", 0, image, third)
-    cache.read("part", 0, image, first)
+    cache.read(image, third)
+    cache.read(image, first)
     assert cache.computed == 3 and cache.held_bytes <= 2 * block_bytes
-    cache.read("part", 0, image, second)
+    cache.read(image, second)
     assert cache.computed == 4
     cache.clear()
-    assert cache.held_bytes == 0 and np.array_equal(cache.read("part", 0, image, first), kept)
+    assert cache.held_bytes == 0 and np.array_equal(cache.read(image, first), kept)
 
 
 # --- files ------------------------------------------------------------------------------------------

@@ -105,9 +105,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipes", type=Path, help="keep the fitted recipes here; what is here is not fitted again")
     parser.add_argument("--variants", type=Path, help="folder with the net's weights as f32, int8 and mxfp4")
-    parser.add_argument(
-        "--peel-minutes", type=float, default=0.0, help="of training a peel for each set; needs torch"
-    )
+    parser.add_argument("--peel-minutes", type=float, default=0.0, help="of training a peel for each set; needs torch")
     found = parser.parse_args(arguments)
     unknown = [name for name in split_names(found.only) if name not in PARTS]
     if unknown:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inspector.generator.net import NetRepairer
 from inspector.generator.masks import draw_mask
+from inspector.generator.net import NetRepairer
 from inspector.generator.references import PlacedReferences
 from inspector.generator.repair_model import RepairTile
 from inspector.records import BgrImage

@@ -91,7 +91,8 @@ def _draw_grain(values: FloatImage, random: np.random.Generator) -> FloatImage:
     planes = 1 if np.array_equal(values[..., 0], values[..., 1]) else 3
     grain = random.standard_normal((*values.shape[:2], planes), np.float32)
     if random.random() < 0.5:
-        grain = cv2.GaussianBlur(grain, (0, 0), float(random.uniform(0.4, 1.0))).reshape(grain.shape)
+        blurred = cv2.GaussianBlur(grain, (0, 0), float(random.uniform(0.4, 1.0)))
+        grain = np.asarray(blurred, np.float32).reshape(grain.shape)
         grain /= max(float(grain.std()), 1e-6)
     return np.asarray(grain * np.float32(random.uniform(*GRAIN_LEVELS)), np.float32)
 

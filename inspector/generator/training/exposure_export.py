@@ -26,6 +26,7 @@ from inspector.generator.training.exposure_net import (
     MULTIPLE_PX,
     SHRINK,
     ExposureNet,
+    ResidualBlock,
     count_parameters,
     reach_px,
 )
@@ -76,6 +77,7 @@ class _Graph:
 
     def chain(self, source: str, name: str, blocks: torch.nn.Sequential) -> str:
         for index, block in enumerate(blocks):
+            assert isinstance(block, ResidualBlock)
             first = self.convolve(source, f"{name}{index}_first", block.first)
             risen = self.add("Relu", [first], f"{name}{index}_risen")
             second = self.convolve(risen, f"{name}{index}_second", block.second)

@@ -15,6 +15,12 @@ MULTIPLE_PX = 8
 """Sides of the input are multiples of this."""
 
 
+def zero(layer: nn.Conv2d) -> None:
+    """A convolution that says nothing yet."""
+    for values in layer.parameters():
+        nn.init.zeros_(values)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside the identity."""
 
@@ -22,8 +28,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        zero(self.second)
 
     def forward(self, source: Tensor) -> Tensor:
         return source + self.second(functional.relu(self.first(source)))
@@ -50,8 +55,7 @@ class ExposureNet(nn.Module):
         self.from_quarter = nn.Conv2d(quarter, half * SHRINK**2, 1)
         self.up_half = _chain(half, blocks[0])
         self.head = nn.Conv2d(half, COLOURS * SHRINK**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        zero(self.head)
 
     def forward(self, source: Tensor) -> Tensor:
         half = self.down_half(self.stem(functional.pixel_unshuffle(source, SHRINK)))

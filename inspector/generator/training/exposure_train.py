@@ -58,7 +58,10 @@ class ExposureTrainer:
         torch.manual_seed(config.seed)
         self._config = config
         self._device = torch.device(device)
-        self.net = ExposureNet(config.widths, config.blocks).to(self._device, memory_format=torch.channels_last)
+        self.net = ExposureNet(config.widths, config.blocks).to(self._device)
+        for values in self.net.parameters():
+            if values.dim() == 4:
+                values.data = values.data.contiguous(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self._optimiser = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.step = 0
@@ -93,7 +96,8 @@ class ExposureTrainer:
                 inputs, truths = self._move(batch.inputs), self._move(batch.truths)
                 before.append(log_error(inputs[:, :3].clamp(0, 1), truths))
                 after.append(log_error(self.average(inputs).clamp(0, 1), truths))
-        return tuple(float(-10 / math.log(10) * torch.stack(errors).mean()) for errors in (before, after))
+        dim, lit = (float(-10 / math.log(10) * torch.stack(errors).mean()) for errors in (before, after))
+        return dim, lit
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint so that a cut never leaves half of one."""
