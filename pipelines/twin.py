@@ -27,6 +27,8 @@ from inspector.records import BgrImage, Detection
 REPAIR = "repair"
 """Where the choices of a recipe hold what `fit` measured about its twins."""
 
+RIM_PX = 12
+
 log = structlog.get_logger(__name__)
 
 
@@ -159,9 +161,12 @@ def read_choice(recipe: Recipe, *, with_peel: bool = False) -> RepairChoice:
 
 
 def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
-    """(H, W) bool: the boxes of the detections."""
+    """(H, W) bool: the boxes of the detections and `RIM_PX` around each, because a box holds where the score is high.
+
+    What a defect reaches beyond its box would otherwise stay in the twin.
+    """
     mask = np.zeros(pixels.shape[:2], np.bool_)
     for detection in detections:
         x0, y0, x1, y1 = detection.box_xyxy_px
-        mask[max(0, y0) : y1, max(0, x0) : x1] = True
+        mask[max(0, y0 - RIM_PX) : y1 + RIM_PX, max(0, x0 - RIM_PX) : x1 + RIM_PX] = True
     return mask

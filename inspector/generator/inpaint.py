@@ -85,7 +85,7 @@ def _inpaint(flag: int, source: BgrImage, hole: NDArray[np.bool_], size_px: int)
     scale = MAX_FILL_SIDE_PX / size_px
     size = (max(1, round(source.shape[1] * scale)), max(1, round(source.shape[0] * scale)))
     # A low-resolution pixel that touches the hole at all is unknown, or the defect would bleed back in.
-    small_hole = (cv2.resize(holes * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+    small_hole = (cv2.resize(holes.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
     small = cv2.resize(source, size, interpolation=cv2.INTER_AREA)
     if small_hole.all():
         return np.asarray(cv2.inpaint(source, holes, INPAINT_RADIUS_PX, flag), np.float32)
