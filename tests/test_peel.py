@@ -86,7 +86,9 @@ def make_tile() -> RepairTile:
     frame = draw_part(1)[:192, :256]
     hole = np.zeros((192, 256), np.bool_)
     hole[60:100, 90:150] = True
-    return RepairTile(frame, cv2.GaussianBlur(frame, (0, 0), 3), hole, np.zeros((8, 24, 32), np.float32))
+    return RepairTile(
+        frame, np.asarray(cv2.GaussianBlur(frame, (0, 0), 3), np.uint8), hole, np.zeros((8, 24, 32), np.float32)
+    )
 
 
 def spoil(data_dir: Path, content: bytes) -> None:
@@ -292,7 +294,9 @@ def test_too_little_to_train_with_is_said(root: Path, tmp_path: Path) -> None:
     write_images(few, [draw_part(number) for number in range(3)])
     with pytest.raises(FitError, match="3 good images are too few"):
         train_recipe_peel(RECIPE, few, root / "data", weights=root / "noisy")
-    write_images(tmp_path / "foreign", [cv2.resize(paint_surface(seed), (320, 240)) for seed in range(6)])
+    write_images(
+        tmp_path / "foreign", [np.asarray(cv2.resize(paint_surface(seed), (320, 240)), np.uint8) for seed in range(6)]
+    )
     with pytest.raises(FitError, match="0 of 5 images can teach; left out, 5 images that do not register"):
         train_recipe_peel(RECIPE, tmp_path / "foreign", root / "data", weights=root / "noisy")
     assert [ref.version for ref in RecipeStore(root / "data").versions(RECIPE)] == [1]

@@ -47,7 +47,7 @@ def load_repairers(threads: int, weights: Path | None = None) -> dict[str, Repai
 def find_model_problem(weights: Path | None = None) -> str | None:
     """Why the repair model cannot be used, None when it can."""
     try:
-        load_repair_model(weights=weights)
+        load_repair_model(folder=weights)
     except WeightsError as error:
         return str(error)
     return None
