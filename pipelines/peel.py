@@ -107,10 +107,9 @@ def train_recipe_peel(
 ) -> PeelReport:
     """Train a peel for a recipe, measure it, and store it as a new version when it is better than the base net.
 
-    It trains for `minutes`, or until `most_steps` are done, which is then the same on every machine of a kind.
-    `weights` is a folder with other base weights than those shipped. Raises `MissingExtraError` without PyTorch,
-    `WeightsError` without base weights, `FitError` for a recipe or images that a peel cannot be trained with,
-    `DatasetError` for images that cannot be read, and the store's errors.
+    It trains for `minutes`, or until `most_steps` are done. `weights` is a folder with other base weights than those
+    shipped. Raises `MissingExtraError` without PyTorch, `WeightsError` without base weights, `FitError` for a recipe or
+    images that a peel cannot be trained with, `DatasetError` for images that cannot be read, and the store's errors.
     """
     train_peel = _import_training()
     store = RecipeStore(data_dir)

@@ -34,7 +34,7 @@ from tests.tiny_weights import write_tiny_net
 
 torch = pytest.importorskip("torch")
 
-STEPS = 24
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
