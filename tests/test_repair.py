@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from inspector.errors import InputError
-from inspector.generator.choose import RepairChoice, choose_repairer, load_repairers
+from inspector.generator.choose import RepairChoice, choose_repairer, find_model_problem, load_repairers
 from inspector.generator.fill import fill_base
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
 from inspector.generator.mark import REACH_PX, mark_generated
@@ -290,10 +292,22 @@ def test_the_method_is_chosen_by_name_and_reference(method: str, has_reference: 
     ("method", "has_reference", "message"),
     [("net", True, "no trained repair model"), ("paste", False, "needs a reference"), ("magic", True, "unknown")],
 )
-def test_a_method_that_cannot_work_says_why(method: str, has_reference: bool, message: str) -> None:
-    """No model ships yet, paste needs a reference, unknown names are refused: each with a sentence."""
+def test_a_method_that_cannot_work_says_why(method: str, has_reference: bool, message: str, tmp_path: Path) -> None:
+    """Without weights there is no net, paste needs a reference, unknown names are refused: each with a sentence."""
     with pytest.raises(InputError, match=message):
-        choose_repairer(method, load_repairers(1), RepairChoice(), has_reference)
+        choose_repairer(method, load_repairers(1, tmp_path), RepairChoice(), has_reference)
+
+
+def test_the_shipped_weights_load() -> None:
+    """The net is among the repairers of an installed package, and nothing is wrong with it."""
+    assert find_model_problem() is None
+    assert load_repairers(1)["net"].method == "net"
+
+
+def test_missing_weights_are_said(tmp_path: Path) -> None:
+    """The other methods stay."""
+    assert "there are no weights here" in str(find_model_problem(tmp_path))
+    assert set(load_repairers(1, tmp_path)) == {"paste", "telea", "ns"}
 
 
 @pytest.mark.parametrize(
@@ -305,9 +319,11 @@ def test_a_method_that_cannot_work_says_why(method: str, has_reference: bool, me
         (RepairChoice("net", "net"), False, "telea"),
     ],
 )
-def test_auto_takes_what_was_measured_best(choice: RepairChoice, has_reference: bool, expected: str) -> None:
+def test_auto_takes_what_was_measured_best(
+    choice: RepairChoice, has_reference: bool, expected: str, tmp_path: Path
+) -> None:
     """The recipe's winner, with references and without; one that is not loaded gives way to the default."""
-    assert choose_repairer("auto", load_repairers(1), choice, has_reference).method == expected
+    assert choose_repairer("auto", load_repairers(1, tmp_path), choice, has_reference).method == expected
 
 
 def test_regions_are_far_enough_apart_to_be_repaired_alone() -> None:

@@ -26,6 +26,8 @@ OPSET = 17
 MOST_DIFFERENCE = 1e-4
 """Between PyTorch and ONNX Runtime in float32, as a share of full scale; more refuses the export."""
 RANGE_MARGIN = 1.05
+CLIPPED_SHARE = 1e-3
+MOST_SAMPLED = 200_000
 Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 
 
@@ -88,7 +90,11 @@ def _check_parity(name: str, net: nn.Module, inputs: dict[str, Tensor], model: b
 
 
 def measure_ranges(model: bytes, feeds: Feeds) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of every float tensor over `feeds`, with a small margin."""
+    """The range of every float tensor: what all but `CLIPPED_SHARE` at either end reach, averaged over `feeds`.
+
+    The few values beyond it are clipped: 255 steps from the lowest to the highest ever seen are too coarse for the
+    many (measured: 1.2 dB in the mask on a surface).
+    """
     watched = onnx.load_from_string(model)
     known = {item.name for item in watched.graph.output}
     for node in watched.graph.node:
@@ -97,14 +103,15 @@ def measure_ranges(model: bytes, feeds: Feeds) -> dict[str, tuple[float, float]]
         )
     session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
-    ranges: dict[str, tuple[float, float]] = {}
+    ends: dict[str, list[NDArray[np.float64]]] = {}
     for feed in feeds:
         values: list[Any] = session.run(names, dict(feed))
         for key, value in [*zip(names, values, strict=True), *feed.items()]:
             if value.dtype == np.float32 and value.size:
-                low, high = ranges.get(key, (0.0, 0.0))
-                ranges[key] = (min(low, float(value.min())), max(high, float(value.max())))
-    return {key: (low * RANGE_MARGIN, high * RANGE_MARGIN) for key, (low, high) in ranges.items()}
+                sampled = value.ravel()[:: max(1, value.size // MOST_SAMPLED)]
+                ends.setdefault(key, []).append(np.quantile(sampled, [CLIPPED_SHARE, 1.0 - CLIPPED_SHARE]))
+    means = {key: np.mean(found, axis=0) * RANGE_MARGIN for key, found in ends.items()}
+    return {key: (min(0.0, float(low)), max(0.0, float(high))) for key, (low, high) in means.items()}
 
 
 def store_graphs(
