@@ -75,13 +75,13 @@ class Browser:
         return [str(entry["message"]) for entry in self._log("browser")]
 
     def requested(self) -> list[str]:
-        """Every address that the page asked for since the last call, data: left out."""
+        """Every address that the page asked for since the last call; data: and the browser's own pages left out."""
         found = []
         for entry in self._log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 found.append(str(message["params"]["request"]["url"]))
-        return [url for url in found if not url.startswith("data:")]
+        return [url for url in found if not url.startswith(("data:", "chrome:"))]
 
     def _log(self, kind: str) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]

@@ -154,10 +154,7 @@ def describe_speed(figures: dict[str, Any]) -> tuple[str, ...]:
     references, first = figures["references"], figures["first_use"]
     others = {
         "four regions, references cached / encoded anew / decoded anew, ms": [
-            DASH
-            if found is None
-            else f"{found['cached_ms']:.0f} / {found['uncached_ms']:.0f} (−{100 * found['saving']:.0f} %)"
-            for found in (references[method] for method in PRODUCT_METHODS)
+            _show_caches(references[method]) for method in PRODUCT_METHODS
         ],
         "first use after load, ms (load)": [
             DASH if found is None else f"{found['first_ms']:.0f} ({found['load_ms']:.0f})"
@@ -211,3 +208,13 @@ def _judge(name: str, value: float | None, most: float, unit: str) -> Criterion:
     if value is None:
         return Criterion(name, f"≤ {most:.0f} {unit}", DASH, None)
     return Criterion(name, f"≤ {most:.0f} {unit}", f"{value:.0f} {unit}", value <= most)
+
+
+def _show_caches(found: dict[str, float | None] | None) -> str:
+    if found is None:
+        return DASH
+    shown = " / ".join(
+        DASH if (value := found[name]) is None else f"{value:.0f}"
+        for name in ("cached_ms", "encoded_anew_ms", "decoded_anew_ms")
+    )
+    return shown if (saving := found["saving"]) is None else f"{shown} (−{100 * saving:.0f} %)"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -76,8 +77,7 @@ class _Graph:
         )
 
     def chain(self, source: str, name: str, blocks: torch.nn.Sequential) -> str:
-        for index, block in enumerate(blocks):
-            assert isinstance(block, ResidualBlock)
+        for index, block in enumerate(cast(Iterable[ResidualBlock], blocks)):
             first = self.convolve(source, f"{name}{index}_first", block.first)
             risen = self.add("Relu", [first], f"{name}{index}_risen")
             second = self.convolve(risen, f"{name}{index}_second", block.second)
