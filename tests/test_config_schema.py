@@ -21,7 +21,7 @@ from inspector.cloud_settings import StationCloudConfig
 from inspector.config import PlantConfig, config_schema, load_config
 from inspector.yaml_source import make_core_schema_loader
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def walk_models(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:

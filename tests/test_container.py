@@ -22,7 +22,7 @@ import inspector
 from inspector.config import FolderCamera, load_config
 from tests.mosquitto import MOSQUITTO, MOSQUITTO_PASSWD, OPENSSL, find_free_port, find_program, is_listening
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass

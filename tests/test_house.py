@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from pipelines.command_line import app
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 CODE = ("inspector", "reports", "pipelines")
 MAX_LINES, MAX_TEST_LINES = 500, 700
 MAX_FILE_BYTES = 4_000_000
