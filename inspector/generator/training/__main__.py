@@ -83,7 +83,7 @@ def train(
     """Run a stage, or go on with the one in --out, and print where its checkpoint lies."""
     stage = load_stage(config)
     # Read by cuBLAS when it starts: without it, it adds in no fixed order.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     _require_torch()
     from inspector.generator.training.repair_stage import train_repair
 
