@@ -195,7 +195,7 @@ class EvidenceLane:
         self._recipes = RecipeStore(data_dir)
         self._painters: OrderedDict[RecipeRef, TwinPainter] = OrderedDict()
         self._repairers = load_repairers(threads=1)
-        self._model_problem = find_model_problem()
+        self._model_problem = None if "net" in self._repairers else find_model_problem()
         self._decoded = DecodedTiles()
         self._fonts = FontSet()
         self._next_beat_s = 0.0

@@ -18,7 +18,7 @@ from inspector.generator.training.exposure_images import PictureSet, draw_surfac
 from inspector.generator.training.exposure_net import ExposureNet, reach_px  # noqa: E402
 from inspector.generator.training.exposure_train import CHECKPOINT, ExposureTrainer, Sources, draw_batches  # noqa: E402
 
-CONFIGS = Path(__file__).parent.parent / "inspector" / "generator" / "training"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "train"
 TINY = {"widths": (8, 8, 8), "blocks": (1, 1, 1), "steps": 4, "batch": 2, "side_px": 32, "warmup_steps": 1}
 
 

@@ -9,8 +9,8 @@ from inspector.generator.bank_building import build_bank
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.references import ReferenceBank
 from inspector.records import BgrImage
-from pipelines.twin_difference import TwinDifference
 from tests.part_images import HEIGHT, WIDTH, paint_board, paint_surface
+from tools.twin.difference import TwinDifference
 
 
 class Boards:

@@ -18,7 +18,7 @@ from pipelines.dataset import open_test_set, read_image
 from pipelines.fit import fit_recipe
 from pipelines.metrics import image_measures
 from pipelines.twin import read_bank
-from pipelines.twin_difference import TwinDifference
+from tools.twin.difference import TwinDifference
 
 NOT_PLACED = math.inf
 

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class RecipeStore:
         old, ref = recipe.manifest, recipe.ref
         files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref)
         files[NAMES] = encode_arrays(pack_names(namer))
-        return self._add_version(ref.name, files, lambda version: _describe_named(old, version, record, files))
+        return self._add_version(ref.name, files, partial(_describe_extended, old, files, {"names": record}))
 
     def save_peeled(self, recipe: Recipe, peel: bytes, record: PeelRecord) -> RecipeRef:
         """Write a new version, unreleased, with the very files of `recipe` and this peel, which replaces an older one.
@@ -151,7 +152,7 @@ class RecipeStore:
         old, ref = recipe.manifest, recipe.ref
         files = _read_listed_files(self._root / ref.name / str(ref.version), old, ref, {PEEL})
         files[PEEL] = peel
-        return self._add_version(ref.name, files, lambda version: _describe_peeled(old, version, record, files))
+        return self._add_version(ref.name, files, partial(_describe_extended, old, files, {"peel": record}))
 
     def _add_version(self, name: str, files: dict[str, bytes], describe: Callable[[int], Manifest]) -> RecipeRef:
         folder = self._root / name
@@ -339,25 +340,15 @@ def _describe_calibrated(old: Manifest, version: int, calibrated: CalibratedCont
     )
 
 
-def _describe_named(old: Manifest, version: int, record: NamesRecord, files: dict[str, bytes]) -> Manifest:
+def _describe_extended(
+    old: Manifest, files: dict[str, bytes], record: dict[str, NamesRecord | PeelRecord], version: int
+) -> Manifest:
     return old.model_copy(
         update={
             "version": version,
             "created_utc": to_rfc3339(utc_now_us()),
             "software_version": __version__,
-            "names": record,
-            "files": {name: sha256_hex(data) for name, data in files.items()},
-        }
-    )
-
-
-def _describe_peeled(old: Manifest, version: int, record: PeelRecord, files: dict[str, bytes]) -> Manifest:
-    return old.model_copy(
-        update={
-            "version": version,
-            "created_utc": to_rfc3339(utc_now_us()),
-            "software_version": __version__,
-            "peel": record,
+            **record,
             "files": {name: sha256_hex(data) for name, data in files.items()},
         }
     )

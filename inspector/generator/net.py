@@ -38,7 +38,7 @@ from inspector.generator.repair_model import (
     RepairTile,
 )
 from inspector.generator.repairer import Twin
-from inspector.generator.surroundings import grow_mask
+from inspector.generator.surroundings import grow_mask, reduce_padded
 from inspector.geometry.registration import Matrix, compose, invert, scaling, transform_points, warp
 from inspector.records import BgrImage, BoxPx
 
@@ -178,7 +178,7 @@ class _RegionPainter:
         if self._level:
             # Reduced by averaging first, so that nothing is skipped; a cell that touches the hole is unknown.
             from_here = compose(invert(scaling(2**self._level)), from_here)
-            images = tuple(_reduce(image, self._level) for image in images)
+            images = tuple(reduce_padded(image, self._level, cv2.BORDER_REPLICATE) for image in images)
         laid = [warp(image, from_here, size) for image in images[:2]]
         # What lies outside of the frame is as unknown as the hole.
         unknown = warp(images[2], from_here, size, cv2.BORDER_CONSTANT, value=255.0) > 0
@@ -198,15 +198,6 @@ def choose_level(size_px: int) -> int:
     while size_px >> level > NATIVE_REGION_PX:
         level += 1
     return level
-
-
-def _reduce(image: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
-    """By 2 ** level, sizes rounded up: what lies beyond the edge repeats it."""
-    factor = 2**level
-    rows, columns = -image.shape[0] % factor, -image.shape[1] % factor
-    padded = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
-    size = (padded.shape[1] // factor, padded.shape[0] // factor)
-    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def plan_tiles(wanted: BoxPx, size: tuple[int, int]) -> list[BoxPx]:

@@ -68,17 +68,17 @@ def view_surroundings(pixels: BgrImage, mask: NDArray[np.bool_], region: MaskReg
     level = 0
     while max(x1 - x0, y1 - y0) > WORK_SIDE_PX << level and min(x1 - x0, y1 - y0) >> level >= 2 * SMALLEST_SIDE_PX:
         level += 1
-    guard = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
-    untrusted = cv2.dilate(np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255), guard)
+    untrusted = grow_mask(mask, crop).view(np.uint8) * np.uint8(255)
     return Surroundings(
         crop,
         level,
-        _reduce(pixels[y0:y1, x0:x1], level, cv2.BORDER_REPLICATE).astype(np.float32),
-        _reduce(np.asarray(untrusted, np.uint8), level, cv2.BORDER_CONSTANT) == 0,
+        reduce_padded(pixels[y0:y1, x0:x1], level, cv2.BORDER_REPLICATE).astype(np.float32),
+        reduce_padded(untrusted, level, cv2.BORDER_CONSTANT) == 0,
     )
 
 
-def _reduce(image: NDArray[np.uint8], level: int, border: int) -> NDArray[np.uint8]:
+def reduce_padded(image: NDArray[np.uint8], level: int, border: int) -> NDArray[np.uint8]:
+    """Reduced by 2 ** level, sizes rounded up; beyond the edge lies what the OpenCV `border` says (255 if constant)."""
     if level == 0:
         return image
     factor = 2**level
