@@ -186,6 +186,11 @@ def _scale_to_8_bits(samples: NDArray[np.uint16], bit_depth: int) -> NDArray[np.
     return np.asarray(cv2.convertScaleAbs(np.minimum(samples, brightest), alpha=255.0 / int(brightest)), np.uint8)
 
 
+def is_grey(pixels: BgrImage) -> bool:
+    """Whether the three channels of (H, W, 3) are equal everywhere."""
+    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
+
+
 def check_size(width_px: int, height_px: int, expected_size: tuple[int, int] | None) -> None:
     """Raise `ImageSizeError` unless the frame has the declared (width, height)."""
     if expected_size is not None and (width_px, height_px) != expected_size:

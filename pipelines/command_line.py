@@ -274,7 +274,7 @@ def repair(
     mask: Annotated[
         Path | None, typer.Option("--mask", help="White pixels are repaired; default: what the detector marks.")
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="auto, net, paste, telea or ns.")] = "auto",
+    method: Annotated[str, typer.Option("--method", help="auto, net, paste, texture, telea or ns.")] = "auto",
     exposure: Annotated[
         bool, typer.Option("--exposure", help="No twin: a well-lit alternative of an under-exposed frame.")
     ] = False,

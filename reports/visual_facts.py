@@ -23,6 +23,7 @@ VERDICT_MEANINGS = {
 }
 METHOD_MEANINGS = {
     "paste": "taken from aligned good parts",
+    "texture": "filled in with the texture around it",
     "telea": "filled in from the surroundings (Telea)",
     "ns": "filled in from the surroundings (Navier-Stokes)",
     "net": "painted by the local generative model",

@@ -11,13 +11,13 @@ import pytest
 
 from inspector.errors import InputError, WeightsError
 from inspector.generator.exposure.brightening import brighten
-from inspector.generator.exposure.darkening import Sensor, darken, is_grey
+from inspector.generator.exposure.darkening import Sensor, darken
 from inspector.generator.exposure.level import match_exposure
 from inspector.generator.exposure.net import FACTS_FILE, GRAPH_FILE, WEIGHTS_DIR, LowLightNet, open_net
 from inspector.generator.exposure.noise import NoiseCurve, estimate_noise
 from inspector.generator.exposure.relighting import relight_frame
 from inspector.generator.exposure.response import RESPONSES, Response, light_levels, to_light, to_values, value_slope
-from inspector.images import sha256_hex
+from inspector.images import is_grey, sha256_hex
 from inspector.records import BgrImage
 from inspector.scenes.renderer import render_part
 

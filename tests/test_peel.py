@@ -198,7 +198,7 @@ def test_training_makes_a_new_version_that_paints_better(trained: tuple[Path, Pe
     assert (printed["attached"], printed["version"], printed["from_version"], printed["released"]) == (True, 2, 1, True)
     assert printed["psnr_after_db"] > printed["psnr_before_db"] + 1.0
     assert (printed["images"], printed["held_out"], printed["masks"], printed["steps"]) == (10, 2, 8, STEPS)
-    assert set(printed["psnr_db"]) == {"paste", "telea", "ns"}
+    assert set(printed["psnr_db"]) == {"paste", "texture", "telea", "ns"}
     store = RecipeStore(data_dir)
     old, new = store.load(f"{RECIPE}@1"), store.load(RECIPE)
     assert set(new.manifest.files) == {*old.manifest.files, PEEL}

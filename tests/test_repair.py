@@ -277,7 +277,7 @@ def test_paste_without_a_reference_is_refused() -> None:
     ("method", "has_reference", "expected"),
     [
         ("auto", True, "paste"),
-        ("auto", False, "telea"),
+        ("auto", False, "texture"),
         ("paste", True, "paste"),
         ("telea", True, "telea"),
         ("ns", False, "ns"),
@@ -307,7 +307,7 @@ def test_the_shipped_weights_load() -> None:
 def test_missing_weights_are_said(tmp_path: Path) -> None:
     """The other methods stay."""
     assert "there are no weights here" in str(find_model_problem(tmp_path))
-    assert set(load_repairers(1, tmp_path)) == {"paste", "telea", "ns"}
+    assert set(load_repairers(1, tmp_path)) == {"paste", "texture", "telea", "ns"}
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_missing_weights_are_said(tmp_path: Path) -> None:
         (RepairChoice("ns", "telea"), True, "ns"),
         (RepairChoice("paste", "ns"), False, "ns"),
         (RepairChoice("net", "net"), True, "paste"),
-        (RepairChoice("net", "net"), False, "telea"),
+        (RepairChoice("net", "net"), False, "texture"),
     ],
 )
 def test_auto_takes_what_was_measured_best(

@@ -99,11 +99,11 @@ def test_fit_keeps_the_good_images_and_says_which_method_won(recipe: Recipe) -> 
     assert sorted(view) == [image.file for image in manifest.images]
     assert len(unpack_bank(recipe.references)) == 9
     measured = manifest.choices["repair"]
-    assert measured["method"] in ("paste", "net") and measured["without_reference"] in ("net", "telea", "ns")
+    assert measured["method"] in ("paste", "net") and measured["without_reference"] in ("net", "texture", "telea", "ns")
     assert measured["views"] == [9]
     assert set(measured["psnr_db"]) == set(load_repairers(1))
     assert measured["psnr_db"]["paste"] > max(measured["psnr_db"]["telea"], measured["psnr_db"]["ns"]) + 2.0
-    assert set(measured["psnr_db_without_reference"]) == {"net", "telea", "ns"}
+    assert set(measured["psnr_db_without_reference"]) == {"net", "texture", "telea", "ns"}
     assert measured["masks"] == 24
 
 
@@ -132,7 +132,7 @@ def test_another_product_falls_back_and_is_marked(painter: TwinPainter) -> None:
     mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
     mask[150:200, 300:360] = True
     twin = paint(painter, pixels, mask)
-    assert twin.method in ("net", "telea", "ns")
+    assert twin.method in ("net", "texture", "telea", "ns")
     assert twin.fallback is not None and twin.fallback.startswith("no reference: ")
     with pytest.raises(InputError, match=r"\(no reference: "):
         painter.paint(pixels, mask, "paste")
@@ -225,7 +225,7 @@ def test_repair_says_why_it_fell_back(data_dir: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["fallback"].startswith("no reference: ")
-    assert report["method"] in ("net", "telea", "ns")
+    assert report["method"] in ("net", "texture", "telea", "ns")
     assert report["fallback"] in done.stderr
     with Image.open(out) as written:
         assert read_packet(written.info["xmp"])["insp:twinFallback"] == report["fallback"]

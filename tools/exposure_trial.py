@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.exposure.brightening import bright_values
-from inspector.generator.exposure.darkening import Sensor, darken, is_grey
+from inspector.generator.exposure.darkening import Sensor, darken
 from inspector.generator.exposure.level import match_exposure
 from inspector.generator.exposure.net import LowLightNet, open_net
 from inspector.generator.exposure.noise import NoiseCurve
 from inspector.generator.exposure.relighting import relight_frame
+from inspector.images import is_grey
 from inspector.records import BgrImage
 from pipelines.bench import describe_host
 from pipelines.dataset import TestImage, open_good_images, open_test_set, read_image, read_mask

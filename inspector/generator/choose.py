@@ -13,10 +13,11 @@ from inspector.generator.net import NetRepairer
 from inspector.generator.paste import PasteRepairer
 from inspector.generator.repair_model import load_repair_model
 from inspector.generator.repairer import Repairer
+from inspector.generator.texture import TextureRepairer
 
-REPAIR_METHODS = ("auto", "net", "paste", "telea", "ns")
+REPAIR_METHODS = ("auto", "net", "paste", "texture", "telea", "ns")
 NEED_REFERENCES = frozenset({"paste"})
-IGNORE_REFERENCES = frozenset({"telea", "ns"})
+IGNORE_REFERENCES = frozenset({"texture", "telea", "ns"})
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,7 @@ class RepairChoice:
     """What `auto` takes where there are references, and where there are none."""
 
     method: str = "paste"
-    without_reference: str = "telea"
+    without_reference: str = "texture"
 
 
 def load_repairers(threads: int, weights: Path | None = None) -> dict[str, Repairer]:
@@ -36,7 +37,12 @@ def load_repairers(threads: int, weights: Path | None = None) -> dict[str, Repai
     a picture never keeps a service from starting. `find_model_problem` says what is wrong.
     """
     # The classical ones use OpenCV's threads, which the process sets.
-    repairers: list[Repairer] = [PasteRepairer(), TeleaRepairer(), NavierStokesRepairer()]
+    repairers: list[Repairer] = [
+        PasteRepairer(),
+        TextureRepairer(),
+        TeleaRepairer(),
+        NavierStokesRepairer(),
+    ]
     try:
         repairers.append(NetRepairer(load_repair_model(threads, weights)))
     except WeightsError as error:
@@ -73,11 +79,11 @@ def choose_repairer(
         usable = [name for name in wanted if name in repairers and (has_references or name not in NEED_REFERENCES)]
         return repairers[usable[0]]
     if method not in repairers:
-        raise InputError(f"method {method}: no trained repair model is loaded; use auto, paste, telea or ns")
+        raise InputError(f"method {method}: no trained repair model is loaded; use auto, paste, texture, telea or ns")
     if method in NEED_REFERENCES and not has_references:
         said = f" ({reason})" if reason else ""
         raise InputError(
             f"method {method} needs a reference registered to the image, and this recipe or image has none{said}; "
-            "use telea or ns"
+            "use texture, telea or ns"
         )
     return repairers[method]

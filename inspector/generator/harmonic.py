@@ -18,8 +18,6 @@ FloatImage = NDArray[np.float32]
 RELAXATIONS = 6
 MARGIN_CELLS = 8
 """At each level so many cells around the hole are enough: the membrane is held by the nearest known ones."""
-FADE_PX = 10.0
-"""What a base is off by at the rim of a hole is carried into it about so far."""
 _NEIGHBOURS = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], np.float32) / 4.0
 
 
@@ -52,17 +50,6 @@ def extend_smoothly(values: FloatImage, known: NDArray[np.bool_], otherwise: flo
         filled = _fill_level(level, filled, above.box)
     result[y0:y1, x0:x1] = filled
     return result
-
-
-def carry_in(frame: FloatImage, base: FloatImage, hole: NDArray[np.bool_]) -> FloatImage:
-    """The base with what it is off by around the `hole` carried into it, fading: (h, w, 3) float32.
-
-    As in seamless cloning (Perez et al., 2003), but deep inside the base alone is right.
-    """
-    left = extend_smoothly(frame - base, ~hole)
-    depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
-    share = np.where(hole, np.exp(-depth / np.float32(FADE_PX)), np.float32(0.0))
-    return np.asarray(base + share[..., None] * left, np.float32)
 
 
 def _reduce(level: _Level) -> _Level:

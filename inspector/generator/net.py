@@ -1,7 +1,7 @@
 """The learned twin: the classical base of each region and what the repair net adds to it.
 
     region → base (references in the light of the frame, or a smooth fill) → tile in the pose of the references
-           → net → residual → back into the frame → blend
+           → net → residual → back into the frame → grain, where there are no references → blend
 
 The net works in the pose of the references, so that their features can be cached; the base itself is made in the
 frame's own pixels and is interpolated once.
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from inspector.generator.feature_cache import FeatureCache, ReferenceImage
 from inspector.generator.fill import fill_base
-from inspector.generator.harmonic import carry_in
+from inspector.generator.grain import restore_grain_at
+from inspector.generator.kriging import carry_in
 from inspector.generator.paste import MatchedReferences, match_references
 from inspector.generator.peel import Peel, attach_peel
 from inspector.generator.references import PlacedReferences
@@ -40,6 +41,7 @@ from inspector.generator.repair_model import (
 from inspector.generator.repairer import Twin
 from inspector.generator.surroundings import grow_mask, reduce_padded
 from inspector.geometry.registration import Matrix, compose, invert, scaling, transform_points, warp
+from inspector.images import is_grey
 from inspector.records import BgrImage, BoxPx
 
 LEAST_CONTEXT_PX = 32
@@ -111,6 +113,7 @@ class _RegionPainter:
     ) -> None:
         height, width = mask.shape
         self.region = region
+        self._pixels, self._mask = pixels, mask
         self.feather_px = choose_feather_px(region)
         self.inner = expand_box(region.box_xyxy_px, self.feather_px + 1, width, height)
         self._level = choose_level(region.size_px)
@@ -121,6 +124,7 @@ class _RegionPainter:
         self.boxes = plan_tiles(self._reach_in_view(), _whole_strides(size))
         self._surroundings = self._reach_in_frame((width, height))
         matched = match_references(pixels, mask, region, references) if references is not None else None
+        self._has_references = matched is not None
         self._base = (
             matched.combine(self._surroundings).pixels
             if matched is not None
@@ -142,7 +146,11 @@ class _RegionPainter:
             kept = _own_part(box, self.boxes, residual)
             to_inner = compose(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]), self._tile_to_frame(box))
             painted += warp(kept, to_inner, (x1 - x0, y1 - y0), cv2.BORDER_CONSTANT, forward=True)
-        return painted
+        left, top, right, bottom = self._surroundings
+        if is_grey(self._pixels[top:bottom, left:right]):
+            # The net knows colours. A tint in the picture of a grey camera is a defect, to a detector at least.
+            painted[:] = painted.mean(axis=2, keepdims=True)
+        return painted if self._has_references else restore_grain_at(self.inner, self._pixels, self._mask, painted)
 
     def _reach_in_view(self) -> BoxPx:
         """What the region and its context cover in the view, in its reduced pixels."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.alignment import find_warps, to_frame_px
-from inspector.generator.harmonic import carry_in
+from inspector.generator.kriging import RIM_PX, carry_in
 from inspector.generator.light import Light, learn_lights, leave_light
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import (
@@ -35,8 +35,6 @@ from inspector.records import BgrImage, BoxPx
 
 MOST_REFERENCES = 5
 RIDGE = 0.1
-RIM_PX = 8
-"""So far around a region is looked at what the references are off by there."""
 LEAST_VARIANCE = 1e-3
 
 

@@ -17,7 +17,7 @@ class Twin:
     """The defect-free version of a part: generated inside `mask`, byte for byte the source elsewhere.
 
     `pixels` is (H, W, 3) uint8 BGR. `mask` is (H, W) bool: where any pixel may differ from the
-    source (the repaired regions with their feathering). `method` is one of `net`, `paste`, `telea`, `ns`.
+    source (the repaired regions with their feathering). `method` is one of `net`, `paste`, `texture`, `telea`, `ns`.
     `fallback` is why it was painted without the references or the peel that the recipe has, None when it was not.
     `peel` names the peel that the net was bent by, None for the base net and for other methods.
     """

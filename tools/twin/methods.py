@@ -22,8 +22,8 @@ FALLBACK = "telea"
 NET, AUTO = "net", "auto"
 PEEL = "net+peel"
 CLASSICAL = (NEAREST, "paste", FALLBACK, "ns")
-PRODUCT_METHODS = ("paste", FALLBACK, "ns", AUTO, NET)
-METHODS = (*CLASSICAL, AUTO, NET, PEEL)
+PRODUCT_METHODS = ("paste", "texture", FALLBACK, "ns", AUTO, NET)
+METHODS = (*CLASSICAL, "texture", AUTO, NET, PEEL)
 OURS = (NET, AUTO)
 """What is shown as ours: the net, and where there is none what the product takes by itself."""
 

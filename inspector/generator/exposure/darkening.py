@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.generator.exposure.response import Response, light_levels, to_values
+from inspector.images import is_grey
 from inspector.records import BgrImage
 
 
@@ -38,8 +39,3 @@ def darken(pixels: BgrImage, exposure: float, sensor: Sensor, random: np.random.
     light = np.clip(counted / sensor.full_well_e, 0.0, 1.0).astype(np.float32)
     dark = np.rint(to_values(light, sensor.response) * 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(dark, pixels.shape))
-
-
-def is_grey(pixels: BgrImage) -> bool:
-    """Whether the three channels of (H, W, 3) are equal everywhere."""
-    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.generator.exposure.brightening import brighten
-from inspector.generator.exposure.darkening import is_grey
 from inspector.generator.exposure.detail import return_detail
 from inspector.generator.exposure.level import Exposure, match_exposure
 from inspector.generator.exposure.net import COLOURS, LowLightNet
 from inspector.generator.exposure.noise import NoiseCurve, estimate_noise
 from inspector.generator.exposure.response import FloatImage
+from inspector.images import is_grey
 from inspector.records import BgrImage
 
 WHITE = 255

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.harmonic import carry_in, extend_smoothly
+from inspector.generator.harmonic import extend_smoothly
+from inspector.generator.kriging import carry_in
 from inspector.generator.light import learn_lights
 from inspector.generator.paste import weigh_references
 from inspector.generator.surroundings import Surroundings
