@@ -35,8 +35,8 @@ pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
 import torch
 
 from inspector.generator.training.checkpoint import read_checkpoint
-from inspector.generator.training.fake_mxfp4 import round_to_mxfp4
 from inspector.generator.training.export import OPSET, RANGE_MARGIN, measure_ranges
+from inspector.generator.training.fake_mxfp4 import round_to_mxfp4
 from inspector.generator.training.finish_repair import export_repair
 from inspector.generator.training.repair_stage import load_averaged, to_tensors, train_repair
 from tests.tiny_repair_net import CHANNELS, build_tiny_net, export_tiny_net
@@ -299,7 +299,7 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_ranges_reach_what_few_feeds_show() -> None:
-    """Values that one feed in twenty has count like all others: 1 in 2,000 is within the range, 1 in 200,000 is clipped."""
+    """What one feed in twenty shows counts like all else: 1 value in 2,000 is in the range, 1 in 200,000 is clipped."""
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [onnx.helper.make_node("Relu", ["x"], ["y"])],
