@@ -10,7 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -23,6 +25,16 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.append(str(shelf))
     os.environ["PYTHONPATH"] = str(shelf)
     config.add_cleanup(lambda: shutil.rmtree(shelf))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_masks() -> Iterator[None]:
+    """Fits measure every repair method, on few masks; tests/test_twin.py has as many as the product."""
+    from pipelines import fit_twin
+    from tests.small_line import FEW_MASKS
+
+    with patch.multiple(fit_twin, **FEW_MASKS):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,16 @@ import numpy as np
 from inspector.config import PlantConfig
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage
+from pipelines import fit_twin
 from pipelines.fit import fit_recipe
 
 WIDTH_PX, HEIGHT_PX = 320, 240
 STATION = "plant/line1/st1"
 RECIPE = "plate"
+SHIPPED_MASKS = {"MOST_FRAMES": fit_twin.MOST_FRAMES, "MASKS_A_FRAME": fit_twin.MASKS_A_FRAME}
+"""How many masks a fit measures the repair methods on: two thirds of a small fit's time go there."""
+FEW_MASKS = {"MOST_FRAMES": 2, "MASKS_A_FRAME": 1}
+"""For tests in which it does not matter which method is best: `patch.multiple(fit_twin, **FEW_MASKS)`."""
 
 
 def draw_part(number: int, *, defect: bool = False, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> BgrImage:
