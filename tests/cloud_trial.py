@@ -28,7 +28,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import structlog
 
@@ -42,7 +41,6 @@ from inspector.store.frames import FrameFiles, frame_key
 from inspector.store.inspections import commit_inspection
 from inspector.store.stations import ensure_station
 from inspector.store.triggers import accept_trigger
-from pipelines import fit_twin
 from pipelines.inspect_frame import BETWEEN_THRESHOLDS
 from tests.cloud.audit_trial import TrialAudit, audit_trial
 from tests.cloud.faulty_servers import FaultyServer
@@ -51,7 +49,7 @@ from tests.cloud.policies import compare_on_data
 from tests.cloud.trial_clock import TrialClock
 from tests.cloud.trial_plant import ALIKE, LIMITS, SECRETS, SHARES, open_servers, write_config
 from tests.cloud_rig import blot
-from tests.small_line import FEW_MASKS, RECIPE, teach
+from tests.small_line import FEW_MASKS, RECIPE, measure_repairs_on, teach
 from tests.store_samples import PROVENANCE
 
 DRAIN_S = 3600.0
@@ -164,7 +162,7 @@ class PartFeeder:
 def run_faults(work: Path, parts: int, kills: int, seed: int) -> TrialAudit:
     """The first part of the trial."""
     data_dir, chance = work / "data", random.Random(seed)
-    with patch.multiple(fit_twin, **FEW_MASKS):
+    with measure_repairs_on(FEW_MASKS):
         teach(data_dir, work / "good")
     clock = TrialClock.create(work / "clock.json")
     db = Database.open(data_dir)

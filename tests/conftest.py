@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -30,10 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def few_masks() -> Iterator[None]:
     """Fits measure every repair method, on few masks; tests/test_twin.py has as many as the product."""
-    from pipelines import fit_twin
-    from tests.small_line import FEW_MASKS
+    from tests.small_line import FEW_MASKS, measure_repairs_on
 
-    with patch.multiple(fit_twin, **FEW_MASKS):
+    with measure_repairs_on(FEW_MASKS):
         yield
 
 

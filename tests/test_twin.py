@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -21,13 +20,12 @@ from inspector.generator.repairer import Twin
 from inspector.images import sha256_hex
 from inspector.records import BgrImage
 from inspector.scenes.renderer import RenderedPart, SceneRenderer, write_good_images
-from pipelines import fit_twin
 from pipelines.fit import fit_recipe
 from pipelines.repair import repair_image
 from pipelines.twin import TwinPainter, read_bank
 from reports.xmp import read_packet
 from tests.part_images import paint_surface, write_images
-from tests.small_line import SHIPPED_MASKS, call_inspector
+from tests.small_line import SHIPPED_MASKS, call_inspector, measure_repairs_on
 
 SIZE = (640, 360)
 BOARD, SURFACE = "board", "surface"
@@ -39,7 +37,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("twins")
     write_good_images(base / BOARD, "board", 3, 9, *SIZE)
     write_images(base / SURFACE, [paint_surface(seed) for seed in range(6)])
-    with patch.multiple(fit_twin, **SHIPPED_MASKS):
+    with measure_repairs_on(SHIPPED_MASKS):
         for name in (BOARD, SURFACE):
             fit_recipe(name, base / name, base / "data")
     return base / "data"

@@ -24,18 +24,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import cv2
 import numpy as np
 import psutil
 
 from inspector.scenes.renderer import write_good_images
-from pipelines import fit_twin
 from pipelines.fit import fit_recipe
 from tests.crash.audit import Audit, audit_books
 from tests.mosquitto import Mosquitto
-from tests.small_line import FEW_MASKS
+from tests.small_line import FEW_MASKS, measure_repairs_on
 
 HERE = Path(__file__).resolve().parent
 TOPIC_ROOT = "inspector/v1"
@@ -227,7 +225,7 @@ def prepare(work: Path, port: int) -> None:
     for number in range(40):
         (work / "pictures" / f"{number:03d}.jpg").write_bytes(draw_plate(number, is_defective=number % 10 == 0))
     write_good_images(work / "good-boards", "board", 3, 12, WIDTH_PX, HEIGHT_PX)
-    with patch.multiple(fit_twin, **FEW_MASKS):
+    with measure_repairs_on(FEW_MASKS):
         for recipe, folder in (("plate", "good-plates"), ("board", "good-boards")):
             fit_recipe(recipe, work / folder, work / "data")
     (work / "station.yaml").write_text(CONFIG.replace("PORT", str(port)))
