@@ -41,7 +41,7 @@ from inspector.generator.training.finish_repair import export_repair
 from inspector.generator.training.repair_stage import load_averaged, to_tensors, train_repair
 from tests.tiny_repair_net import CHANNELS, build_tiny_net, export_tiny_net
 
-SHIPPED_STAGES = sorted((Path(__file__).parent.parent / "configs" / "train").glob("*.yaml"))
+SHIPPED_STAGES = sorted((Path(__file__).parent.parent / "configs" / "train").glob("repair*.yaml"))
 STAGE = """
 seed: 3
 shape: {widths: [8, 8, 8, 8], reference_width: 8, reference_channels: 8}
