@@ -49,7 +49,7 @@ from tests.cloud.policies import compare_on_data
 from tests.cloud.trial_clock import TrialClock
 from tests.cloud.trial_plant import ALIKE, LIMITS, SECRETS, SHARES, open_servers, write_config
 from tests.cloud_rig import blot
-from tests.small_line import RECIPE, teach
+from tests.small_line import FEW_MASKS, RECIPE, measure_repairs_on, teach
 from tests.store_samples import PROVENANCE
 
 DRAIN_S = 3600.0
@@ -162,7 +162,8 @@ class PartFeeder:
 def run_faults(work: Path, parts: int, kills: int, seed: int) -> TrialAudit:
     """The first part of the trial."""
     data_dir, chance = work / "data", random.Random(seed)
-    teach(data_dir, work / "good")
+    with measure_repairs_on(FEW_MASKS):
+        teach(data_dir, work / "good")
     clock = TrialClock.create(work / "clock.json")
     db = Database.open(data_dir)
     with open_servers(work, random.Random(seed + 1)) as servers:

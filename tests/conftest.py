@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.append(str(shelf))
     os.environ["PYTHONPATH"] = str(shelf)
     config.add_cleanup(lambda: shutil.rmtree(shelf))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_masks() -> Iterator[None]:
+    """Fits measure every repair method, on few masks; tests/test_twin.py has as many as the product."""
+    from tests.small_line import FEW_MASKS, measure_repairs_on
+
+    with measure_repairs_on(FEW_MASKS):
+        yield
 
 
 @pytest.fixture(scope="session")

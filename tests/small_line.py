@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -13,11 +16,26 @@ import numpy as np
 from inspector.config import PlantConfig
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage
+from pipelines import fit_twin
 from pipelines.fit import fit_recipe
 
 WIDTH_PX, HEIGHT_PX = 320, 240
 STATION = "plant/line1/st1"
 RECIPE = "plate"
+SHIPPED_MASKS = (fit_twin.MOST_FRAMES, fit_twin.MASKS_A_FRAME)
+FEW_MASKS = (2, 1)
+
+
+@contextmanager
+def measure_repairs_on(masks: tuple[int, int]) -> Iterator[None]:
+    """Fits in here measure the repair methods on so many frames and masks a frame.
+
+    With `SHIPPED_MASKS` that is two thirds of a small fit's time; `FEW_MASKS` are for tests in which it does not
+    matter which method is best.
+    """
+    frames, masks_a_frame = masks
+    with patch.object(fit_twin, "MOST_FRAMES", frames), patch.object(fit_twin, "MASKS_A_FRAME", masks_a_frame):
+        yield
 
 
 def draw_part(number: int, *, defect: bool = False, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> BgrImage:

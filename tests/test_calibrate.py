@@ -27,17 +27,16 @@ from pipelines.fit import fit_recipe
 from pipelines.review import review_inspection
 from pipelines.run_station import run_station
 from tests.part_images import paint_surface, write_images
-from tests.small_line import STATION, draw_part, folder_camera, jpeg_part, small_plant, teach
+from tests.small_line import STATION, draw_part, folder_camera, jpeg_part, small_plant
 from tests.store_samples import NOON_US, PROVENANCE, accept, open_station
 
 OK, NG, REVIEW = VerdictKind.OK, VerdictKind.NG, VerdictKind.REVIEW
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe of 12 parts in `data`, and 60 further good parts in `fresh`."""
-    root = tmp_path_factory.mktemp("calibrate")
-    teach(root / "data", root / "good")
+    root = shutil.copytree(taught_plate, tmp_path_factory.mktemp("calibrate") / "plate")
     write_parts(root / "fresh", range(5000, 5060))
     return root
 

@@ -16,14 +16,12 @@ import yaml
 from inspector import __version__
 from inspector.images import encode_jpeg
 from pipelines.logs import configure_logging
-from tests.small_line import call_inspector, draw_part, folder_camera, jpeg_part, small_plant, teach
+from tests.small_line import call_inspector, draw_part, folder_camera, jpeg_part, small_plant
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
-    return root
+def taught(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(taught_plate, tmp_path_factory.mktemp("taught") / "plate")
 
 
 def as_json(*arguments: object) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from inspector.cloud.provider import ProviderRefusedError, Question, QuestionIma
 from inspector.cloud.webhook import WebhookProvider, WebhookSettings
 from inspector.config import load_config
 from inspector.store.database import Database
+from pipelines import demo
 from pipelines.demo import run_demo, write_demo_config
 from pipelines.demo_cloud import MODEL, NOTE, DemoOracle, answer_from_truth
 from pipelines.supervise import Supervisor
@@ -36,8 +37,9 @@ def ask(oracle: DemoOracle, *, secret: str | None = None, late_s: float = 0.0) -
 
 
 @pytest.mark.timeout(240)
-def test_the_demo_asks_for_second_opinions(tmp_path: Path) -> None:
+def test_the_demo_asks_for_second_opinions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every question is answered and published, the log verifies, and both pages say that no model was asked."""
+    monkeypatch.setattr(demo, "GOOD_IMAGES", 10)
     outcome = run_demo(tmp_path, PARTS, quiet=True, cloud=True, size=(640, 480))
     cloud = outcome.to_json()["cloud"]
     assert (outcome.lost, outcome.parts, cloud["open"], cloud["not_answered"]) == (0, PARTS, 0, 0)

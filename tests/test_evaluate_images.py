@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from pipelines.dataset import TestImage
 from pipelines.evaluate import evaluate_image, evaluate_recipe
 from pipelines.fit import fit_recipe
 from pipelines.inspect_frame import decide_verdict
-from tests.small_line import HEIGHT_PX, RECIPE, WIDTH_PX, draw_part, jpeg_part, teach
+from tests.small_line import HEIGHT_PX, RECIPE, WIDTH_PX, draw_part, jpeg_part
 
 KEYS = {
     "images", "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "aupro", "review_threshold",
@@ -32,11 +33,9 @@ FIT_KEYS = {
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the small recipe, released."""
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
-    return root / "data"
+    return shutil.copytree(taught_plate / "data", tmp_path_factory.mktemp("taught") / "data")
 
 
 @pytest.fixture(scope="module")

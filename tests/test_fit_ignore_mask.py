@@ -13,17 +13,15 @@ from inspector.errors import DatasetError, FitError
 from inspector.records import BgrImage, VerdictKind
 from pipelines.fit import fit_recipe
 from pipelines.inspect_frame import decide_verdict
-from tests.small_line import HEIGHT_PX, WIDTH_PX, draw_part, teach
+from tests.small_line import HEIGHT_PX, WIDTH_PX, draw_part
 
 SPOT = (195, 120)
 """Where `draw_part` puts its defect, but for the part's shift of up to 2 px."""
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("judging")
-    teach(root / "data", root / "good")
-    return root / "good"
+def good(taught_plate: Path) -> Path:
+    return taught_plate / "good"
 
 
 def write_mask(path: Path, centre: tuple[int, int], radius: int) -> Path:

@@ -23,7 +23,7 @@ from pipelines.fit import fit_recipe
 from pipelines.inspect_frame import decide_verdict
 from pipelines.station_recipe import ActiveRecipe
 from tests.part_images import paint_board
-from tests.small_line import HEIGHT_PX, WIDTH_PX, call_inspector, draw_part, folder_camera, small_plant, teach
+from tests.small_line import HEIGHT_PX, WIDTH_PX, call_inspector, draw_part, folder_camera, small_plant
 
 FRAME = (WIDTH_PX, HEIGHT_PX)
 SPOT = (195, 120)
@@ -31,10 +31,8 @@ MM_PER_PX = 0.1
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("regions")
-    teach(root / "data", root / "good")
-    return root / "good"
+def good(taught_plate: Path) -> Path:
+    return taught_plate / "good"
 
 
 def write(path: Path, text: str) -> Path:

@@ -32,11 +32,11 @@ def lay_down(seed: int, degrees: float, *, defect: bool = False) -> BgrImage:
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rotation")
-    angles = np.random.default_rng(4).uniform(0, 360, 20)
+    angles = np.random.default_rng(4).uniform(0, 360, 12)
     good = write_images(root / "good", [lay_down(seed, float(angle)) for seed, angle in enumerate(angles)])
     report = fit_recipe("free", good, root, rotation="free")
     assert report.mode == "located" and report.choices["rotation"] == "free"
-    still = write_images(root / "still", [lay_down(seed, 0.0) for seed in range(20)])
+    still = write_images(root / "still", [lay_down(seed, 0.0) for seed in range(8)])
     fit_recipe("small", still, root)
     return root
 
@@ -74,9 +74,9 @@ def test_what_cannot_be_turned_is_refused(tmp_path: Path) -> None:
 
 def test_perspective_is_chosen_where_the_good_images_show_it(tmp_path: Path) -> None:
     """Boards seen from a little aside are fitted with perspective, flat ones without; a defect is found in either."""
-    tilted = [tilt(paint_board(seed), seed)[0] for seed in range(16)]
+    tilted = [tilt(paint_board(seed), seed)[0] for seed in range(10)]
     deep = fit_recipe("deep", write_images(tmp_path / "tilted", tilted), tmp_path)
-    flat = fit_recipe("flat", write_images(tmp_path / "flat", [paint_board(seed) for seed in range(16)]), tmp_path)
+    flat = fit_recipe("flat", write_images(tmp_path / "flat", [paint_board(seed) for seed in range(10)]), tmp_path)
     assert (deep.choices["motion"], flat.choices["motion"]) == ("perspective", "affine"), deep.choices
     recipe = RecipeStore(tmp_path).load("deep")
     scorer = recipe.scorer()

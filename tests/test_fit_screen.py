@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -16,14 +18,16 @@ from inspector.detector import part_scorer, surface_scorer
 from inspector.detector.features import FeatureBank
 from inspector.detector.part_learning import LearnedPart, learn_part
 from inspector.detector.part_scorer import PartScorer
+from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.scorer import Scorer
 from inspector.detector.screen_misses import ScreenMisses, count_screen_misses
 from inspector.geometry.tiles import Tile, worst_tiles
 from inspector.records import BgrImage, VerdictKind
+from pipelines import fit
 from pipelines.dataset import ImageFolder, open_good_images
 from pipelines.evaluate import evaluate_recipe
-from pipelines.fit import fit_recipe, no_progress
+from pipelines.fit import FitReport, fit_recipe, no_progress
 from pipelines.inspect_images import inspect_images
 from tests.part_images import paint_board, paint_surface, write_images
 from tests.small_line import draw_part
@@ -46,9 +50,32 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
     return open_good_images(write_images(root / "good", [large_board(seed) for seed in range(10)]))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A recipe of large boards in a data directory, what was learned for it, and what `fit` said."""
+
+    data_dir: Path
+    learned: LearnedPart
+    report: FitReport
+
+
 @pytest.fixture(scope="module")
-def learned(large: ImageFolder) -> LearnedPart:
-    return learn_part(large, 0.05, len(large), no_progress)
+def fitted(large: ImageFolder, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    kept: list[LearnedPart] = []
+
+    def learn_and_keep(*values: Any, **options: Any) -> LearnedPart:
+        kept.append(learn_part(*values, **options))
+        return kept[-1]
+
+    data_dir = tmp_path_factory.mktemp("fitted")
+    with patch.object(fit, "learn_part", learn_and_keep):
+        report = fit_recipe("large", large.paths[0].parent, data_dir)
+    return Fitted(data_dir, kept[0], report)
+
+
+@pytest.fixture(scope="module")
+def learned(fitted: Fitted) -> LearnedPart:
+    return fitted.learned
 
 
 def scorer_of(learned: LearnedPart) -> PartScorer:
@@ -85,13 +112,11 @@ def test_the_bound_is_the_exact_one() -> None:
     assert ScreenMisses(5, 0, 0).to_json()["share_missed_at_most"] == 1.0
 
 
-def test_the_bound_is_in_the_recipe_and_in_its_evaluation(large: ImageFolder, tmp_path: Path) -> None:
+def test_the_bound_is_in_the_recipe_and_in_its_evaluation(fitted: Fitted, tmp_path: Path) -> None:
     """`fit` and `evaluate` show the same numbers; a part that is looked at wholly in full resolution has none."""
-    folder = large.paths[0].parent
-    report = fit_recipe("large", folder, tmp_path)
     write_images(tmp_path / "set" / "test" / "good", [large_board(50)])
-    shown = evaluate_recipe("large", tmp_path / "set", tmp_path).to_json()["screen_misses"]
-    assert shown == report.choices["screen_misses"] and shown["painted"] >= 20
+    shown = evaluate_recipe("large", tmp_path / "set", fitted.data_dir).to_json()["screen_misses"]
+    assert shown == fitted.report.choices["screen_misses"] and shown["painted"] >= 20
     small = write_images(tmp_path / "small", [paint_board(seed) for seed in range(8)])
     assert fit_recipe("small", small, tmp_path).choices["screen_misses"] is None
 
@@ -151,32 +176,39 @@ WAYS: dict[str, Callable[[BgrImage], NDArray[Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def taught_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Recipe]:
+    """The small part taught with images written in one of `WAYS`, once each."""
+
+    @cache
+    def teach_with(way: str) -> Recipe:
+        root = tmp_path_factory.mktemp(way)
+        (root / "good").mkdir()
+        for number in range(12):
+            cv2.imwrite(str(root / "good" / f"{number:02d}.png"), WAYS[way](draw_part(1000 + number)))
+        fit_recipe("plate", root / "good", root)
+        return RecipeStore(root).load("plate")
+
+    return teach_with
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_frames_of_any_depth_are_inspected(way: str, tmp_path: Path) -> None:
+def test_frames_of_any_depth_are_inspected(way: str, taught_with: Callable[[str], Recipe], tmp_path: Path) -> None:
     """Taught and inspected as colour or grey with 8 or 16 bits: good parts are OK, a defective one is NG."""
     write = WAYS[way]
-    (tmp_path / "good").mkdir()
-    for number in range(12):
-        cv2.imwrite(str(tmp_path / "good" / f"{number:02d}.png"), write(draw_part(1000 + number)))
-    fit_recipe("plate", tmp_path / "good", tmp_path)
     paths = []
     for number in range(6):
         paths.append(tmp_path / f"part{number}.png")
         cv2.imwrite(str(paths[-1]), write(draw_part(number, defect=number % 2 == 1)))
-    verdicts = [item.verdict.kind for item in inspect_images(RecipeStore(tmp_path).load("plate"), paths, None)]
+    verdicts = [item.verdict.kind for item in inspect_images(taught_with(way), paths, None)]
     assert verdicts[1::2] == [VerdictKind.NG] * 3
     assert verdicts[::2].count(VerdictKind.OK) >= 2 and VerdictKind.NG not in verdicts[::2]
 
 
-def test_the_depth_of_a_frame_changes_no_score(tmp_path: Path) -> None:
+def test_the_depth_of_a_frame_changes_no_score(taught_with: Callable[[str], Recipe], tmp_path: Path) -> None:
     """The same grey part with 8 and with 16 bits scores the same under one recipe."""
-    (tmp_path / "good").mkdir()
-    for number in range(12):
-        cv2.imwrite(str(tmp_path / "good" / f"{number:02d}.png"), to_grey(draw_part(1000 + number)))
-    fit_recipe("plate", tmp_path / "good", tmp_path)
     grey = to_grey(draw_part(5, defect=True))
     cv2.imwrite(str(tmp_path / "shallow.png"), grey)
     cv2.imwrite(str(tmp_path / "deep.png"), grey.astype(np.uint16) * 257)
-    recipe = RecipeStore(tmp_path).load("plate")
-    shallow, deep = inspect_images(recipe, [tmp_path / "shallow.png", tmp_path / "deep.png"], None)
+    shallow, deep = inspect_images(taught_with("grey8"), [tmp_path / "shallow.png", tmp_path / "deep.png"], None)
     assert shallow.verdict == deep.verdict and shallow.verdict.kind is VerdictKind.NG

@@ -25,6 +25,7 @@ MAX_LINES, MAX_TEST_LINES = 500, 700
 MAX_FILE_BYTES = 4_000_000
 BANNED_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "handler", "data", "misc", "base"}
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+TRAIN_LOCK = "requirements-train.lock"
 REGISTRY_OR_PATH = re.compile(r"https?://|file:|/work\b|/opt\b|/tmp\b|index-url|find-links|trusted-host")
 
 
@@ -139,6 +140,17 @@ def test_locks_hold_what_is_required() -> None:
     assert build.items() <= development.items()
     for name in LOCKS:
         assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=[a-z0-9])", read(name).strip())), name
+
+
+def test_training_is_locked_with_the_same_versions() -> None:
+    """What training needs has a lock of its own, with hashes, whose versions are those that are tested and shipped."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    training, development = (locked_versions(name) for name in (TRAIN_LOCK, "requirements-dev.lock"))
+    assert {normalise(item) for item in project["optional-dependencies"]["train"]} <= training.keys()
+    assert locked_versions("requirements.lock").items() <= training.items()
+    assert {name for name in training.keys() & development.keys() if training[name] != development[name]} == set()
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=[a-z0-9])", read(TRAIN_LOCK).strip()))
+    assert not re.search(r"://|^--", read(TRAIN_LOCK), re.MULTILINE)
 
 
 def test_optional_parts_are_not_locked_in() -> None:

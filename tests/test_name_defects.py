@@ -37,7 +37,7 @@ from pipelines.inspect_frame import InspectedFrame, inspect_frame
 from pipelines.inspect_images import inspect_images
 from pipelines.name import Labelled, name_defects, thin_out
 from pipelines.review import review_inspection
-from tests.small_line import RECIPE, draw_part, teach
+from tests.small_line import RECIPE, draw_part
 from tests.store_samples import PROVENANCE, accept, open_station
 
 CAMERA = FolderCamera(id="top", path=Path())
@@ -100,10 +100,9 @@ def capture(pixels: BgrImage) -> CapturedFrame:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(taught_plate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe in `data`, examples in `shown` (with masks) and `bare` (without), other parts in `fresh`."""
-    root = tmp_path_factory.mktemp("names")
-    teach(root / "data", root / "good")
+    root = shutil.copytree(taught_plate, tmp_path_factory.mktemp("names") / "plate")
     write_set(root / "shown", ("dot", "scratch"), range(5), masks=True)
     write_set(root / "bare", ("dot", "scratch"), range(5), masks=False)
     write_set(root / "fresh", ("dot", "patch", "scratch"), range(100, 108), masks=True)

@@ -46,11 +46,9 @@ DEADLINE_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(taught_plate: Path) -> Path:
     """A data directory with a released recipe; tests copy it."""
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
-    return root / "data"
+    return taught_plate / "data"
 
 
 @pytest.fixture

@@ -24,16 +24,14 @@ import yaml
 
 from inspector.store.database import Database
 from inspector.store.inspections import VerdictCounts, count_verdicts
-from tests.small_line import STATION, drop, folder_camera, jpeg_part, small_plant, teach
+from tests.small_line import STATION, drop, folder_camera, jpeg_part, small_plant
 
 DEADLINE_S = 40.0
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("taught")
-    teach(root / "data", root / "good")
-    return root / "data"
+def taught(taught_plate: Path) -> Path:
+    return taught_plate / "data"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from inspector.errors import ConfigError, DatasetError, WeightsError
@@ -34,12 +35,13 @@ pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
 import torch
 
 from inspector.generator.training.checkpoint import read_checkpoint
+from inspector.generator.training.export import OPSET, RANGE_MARGIN, measure_ranges
 from inspector.generator.training.fake_mxfp4 import round_to_mxfp4
 from inspector.generator.training.finish_repair import export_repair
 from inspector.generator.training.repair_stage import load_averaged, to_tensors, train_repair
 from tests.tiny_repair_net import CHANNELS, build_tiny_net, export_tiny_net
 
-SHIPPED_STAGES = sorted((Path(__file__).parent.parent / "configs" / "train").glob("*.yaml"))
+SHIPPED_STAGES = sorted((Path(__file__).parent.parent / "configs" / "train").glob("repair*.yaml"))
 STAGE = """
 seed: 3
 shape: {widths: [8, 8, 8, 8], reference_width: 8, reference_channels: 8}
@@ -294,6 +296,25 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(WeightsError, match="the export is refused"):
         export_tiny_net(tmp_path, build_tiny_net())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ranges_reach_what_few_feeds_show() -> None:
+    """What one feed in twenty shows counts like all else: 1 value in 2,000 is in the range, 1 in 200,000 is clipped."""
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["x"], ["y"])],
+            "relu",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [10_000])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [10_000])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )
+    feeds = [{"x": np.random.default_rng(number).normal(0, 0.1, 10_000).astype(np.float32)} for number in range(20)]
+    feeds[7]["x"][:100], feeds[3]["x"][0] = 5.0, 90.0
+    ranges = measure_ranges(model.SerializeToString(), feeds)
+    assert ranges["y"][0] == 0.0 and ranges["y"][1] == pytest.approx(5.0 * RANGE_MARGIN)
+    assert ranges["x"][1] == pytest.approx(5.0 * RANGE_MARGIN) and -0.6 < ranges["x"][0] < -0.3
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 4.0])

@@ -25,7 +25,7 @@ from pipelines.repair import repair_image
 from pipelines.twin import TwinPainter, read_bank
 from reports.xmp import read_packet
 from tests.part_images import paint_surface, write_images
-from tests.small_line import call_inspector
+from tests.small_line import SHIPPED_MASKS, call_inspector, measure_repairs_on
 
 SIZE = (640, 360)
 BOARD, SURFACE = "board", "surface"
@@ -37,8 +37,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("twins")
     write_good_images(base / BOARD, "board", 3, 9, *SIZE)
     write_images(base / SURFACE, [paint_surface(seed) for seed in range(6)])
-    for name in (BOARD, SURFACE):
-        fit_recipe(name, base / name, base / "data")
+    with measure_repairs_on(SHIPPED_MASKS):
+        for name in (BOARD, SURFACE):
+            fit_recipe(name, base / name, base / "data")
     return base / "data"
 
 

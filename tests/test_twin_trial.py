@@ -31,7 +31,7 @@ from tools.twin.restoring import describe_restoring, judge_restoring, measure_re
 from tools.twin.sets import TrialSet, open_sets
 from tools.twin.speed import CASES, judge_speed, measure_speed
 from tools.twin.weights import describe_weights, judge_weights, measure_weights
-from tools.twin_trial import describe_criteria
+from tools.twin_trial import describe_criteria, parse
 
 SIZE = (480, 270)
 
@@ -158,7 +158,7 @@ def test_rises_on_good_parts_are_counted_in_pairs() -> None:
 @pytest.mark.timeout(400)
 def test_speed_has_every_case_and_a_fresh_process(settings: TrialSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds of each method the product has, the first use and the memory of a process that only repairs."""
-    monkeypatch.setattr(speed, "REPEATS", 2)
+    monkeypatch.setattr(speed, "REPEATS", 1)
     result = measure_speed(settings)
     figures = result.figures
     assert list(figures["cases"]) == list(CASES) and figures["size"] == "480x270"
@@ -293,9 +293,16 @@ def test_the_command_prints_tables_and_writes_its_figures(boards: Path, tmp_path
     [
         (["--only", "beauty"], "no part is called beauty"),
         (["--size", "8K"], "WIDTHxHEIGHT"),
-        (["--sets", "nothing"], "no data set"),
     ],
 )
-def test_wrong_arguments_are_refused(boards: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = call_trial(boards, tmp_path, *arguments)
-    assert done.returncode != 0 and said in done.stderr
+def test_wrong_arguments_are_refused(
+    boards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        parse([str(boards), str(tmp_path), *arguments])
+    assert refused.value.code and said in capsys.readouterr().err
+
+
+def test_a_set_that_is_not_there_ends_the_command(boards: Path, tmp_path: Path) -> None:
+    done = call_trial(boards, tmp_path, "--sets", "nothing")
+    assert done.returncode != 0 and "no data set" in done.stderr

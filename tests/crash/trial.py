@@ -29,8 +29,11 @@ import cv2
 import numpy as np
 import psutil
 
+from inspector.scenes.renderer import write_good_images
+from pipelines.fit import fit_recipe
 from tests.crash.audit import Audit, audit_books
 from tests.mosquitto import Mosquitto
+from tests.small_line import FEW_MASKS, measure_repairs_on
 
 HERE = Path(__file__).resolve().parent
 TOPIC_ROOT = "inspector/v1"
@@ -221,14 +224,10 @@ def prepare(work: Path, port: int) -> None:
         (work / "good-plates" / f"{number:03d}.jpg").write_bytes(draw_plate(1000 + number, is_defective=False))
     for number in range(40):
         (work / "pictures" / f"{number:03d}.jpg").write_bytes(draw_plate(number, is_defective=number % 10 == 0))
-    write_boards = (
-        "import sys; from pathlib import Path; from inspector.scenes.renderer import write_good_images; "
-        f"write_good_images(Path(sys.argv[1]), 'board', 3, 12, {WIDTH_PX}, {HEIGHT_PX})"
-    )
-    subprocess.run([sys.executable, "-c", write_boards, work / "good-boards"], cwd=work, check=True)
-    for recipe, folder in (("plate", "good-plates"), ("board", "good-boards")):
-        folders = ["--good", str(work / folder), "--data-dir", str(work / "data")]
-        subprocess.run([inspector_program(), "fit", recipe, *folders], check=True, capture_output=True)
+    write_good_images(work / "good-boards", "board", 3, 12, WIDTH_PX, HEIGHT_PX)
+    with measure_repairs_on(FEW_MASKS):
+        for recipe, folder in (("plate", "good-plates"), ("board", "good-boards")):
+            fit_recipe(recipe, work / folder, work / "data")
     (work / "station.yaml").write_text(CONFIG.replace("PORT", str(port)))
 
 

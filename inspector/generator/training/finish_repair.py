@@ -16,7 +16,9 @@ from inspector.generator.training.samples import SampleMaker, open_sources
 from inspector.generator.weight_file import Encoding
 from inspector.images import sha256_hex
 
-CALIBRATION_SAMPLES = 48
+CALIBRATION_SAMPLES = 96
+CALIBRATION_SURFACES = 0.5
+"""Share of the samples that measure the ranges without references: there the net has the most to add."""
 CALIBRATION_SEED = 99
 RUN_TOGETHER = 8
 LICENCE = "CC-BY-SA-4.0"
@@ -32,7 +34,8 @@ def export_repair(
     """
     net, stored = load_averaged(checkpoint)
     stage = stored.stage
-    maker = SampleMaker(stage.samples, open_sources(stage.samples, {**stored.folders, **(folders or {})}))
+    samples = stage.samples.model_copy(update={"surface_share": CALIBRATION_SURFACES})
+    maker = SampleMaker(samples, open_sources(samples, {**stored.folders, **(folders or {})}))
     batch = to_tensors(maker.make_batch((CALIBRATION_SEED, stage.seed), CALIBRATION_SAMPLES), "cpu")
     references = batch.references.flatten(0, 1)
     shown = references[batch.weights.flatten() > 0]
