@@ -55,14 +55,21 @@ def extend_smoothly(values: FloatImage, known: NDArray[np.bool_], otherwise: flo
 
 
 def carry_in(frame: FloatImage, base: FloatImage, hole: NDArray[np.bool_]) -> FloatImage:
-    """The base with what it is off by around the `hole` carried into it, fading: (h, w, 3) float32.
+    """The base with what it is off by around the `hole` carried into it, fading: (h, w, 3) float32."""
+    return np.asarray(base + carry(frame - base, hole), np.float32)
 
-    As in seamless cloning (Perez et al., 2003), but deep inside the base alone is right.
+
+def carry(misfit: FloatImage, hole: NDArray[np.bool_], level: int = 0) -> FloatImage:
+    """The `misfit` (h, w, 3) float32 of a base around the `hole`, carried into it and fading; 0 outside of it.
+
+    As in seamless cloning (Perez et al., 2003), but deep inside the base alone is right. One pixel given is
+    2 ** level pixels of the frame.
     """
-    left = extend_smoothly(frame - base, ~hole)
     depth = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3)
-    share = np.where(hole, np.exp(-depth / np.float32(FADE_PX)), np.float32(0.0))
-    return np.asarray(base + share[..., None] * left, np.float32)
+    # The middle of the outermost cell lies half a cell deep, as does that of the outermost pixel.
+    fade, start = np.float32(FADE_PX / 2**level), np.float32(0.5 - 0.5 / 2**level)
+    share = np.where(hole, np.exp((start - depth) / fade), np.float32(0.0))
+    return np.asarray(share[..., None] * extend_smoothly(misfit, ~hole), np.float32)
 
 
 def _reduce(level: _Level) -> _Level:

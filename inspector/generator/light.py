@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,7 @@ from inspector.generator.surroundings import FloatImage, Surroundings
 from inspector.records import BgrImage, BoxPx
 
 FIELD_SIDE_PX = 32
+FIELD_STEP_PX = 16
 FIT_SAMPLES = 1500
 FIELD_WIDTHS = (3.0, 6.0, 12.0)
 """Sides of the field for each standard deviation of the averages that make it, wide to narrow."""
@@ -31,29 +33,66 @@ class Light:
     offset: FloatImage
     field: FloatImage
 
-    def apply(self, reference: BgrImage | FloatImage, covered: BoxPx, box: BoxPx) -> FloatImage:
-        """The reference cut at `box` in the light of the frame; `covered` is where the field lies, in pixels alike."""
-        matrix = np.concatenate([np.diag(self.gain), self.offset[:, None]], axis=1)
-        lit = np.asarray(cv2.transform(reference.astype(np.float32), matrix), np.float32)
-        if self.field.size == 3:
-            return np.asarray(lit * self.field, np.float32)
-        field = cv2.resize(self._cut_field(covered, box), (lit.shape[1], lit.shape[0]), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(cv2.multiply(lit, field, dst=lit), np.float32)
 
-    def _cut_field(self, covered: BoxPx, box: BoxPx) -> FloatImage:
-        """The field over `box`, about as fine as it is."""
-        height, width = self.field.shape[:2]
-        cell_x, cell_y = (covered[2] - covered[0]) / width, (covered[3] - covered[1]) / height
-        columns = max(1, round((box[2] - box[0]) / cell_x))
-        rows = max(1, round((box[3] - box[1]) / cell_y))
-        step_x, step_y = (box[2] - box[0]) / columns / cell_x, (box[3] - box[1]) / rows / cell_y
-        corner_x, corner_y = (box[0] - covered[0]) / cell_x, (box[1] - covered[1]) / cell_y
-        cut = np.array(
-            [[step_x, 0.0, corner_x + step_x / 2 - 0.5], [0.0, step_y, corner_y + step_y / 2 - 0.5]], np.float64
-        )
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        found = cv2.warpAffine(self.field, cut, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found, np.float32)
+@dataclass(frozen=True, slots=True)
+class MixedLight:
+    """The weighted mean of K references in the light of the frame: (sum of gain x reference, + offset) x field.
+
+    `gains` are (K, 3) with the weights in them, `field` (h, w, 3) float32 over `covered` of the frame. One field for
+    all is as good as the mean of each in its own: what is left out is the product of two small differences. It is
+    laid out once instead of K times.
+    """
+
+    gains: FloatImage
+    offset: FloatImage
+    field: FloatImage
+    covered: BoxPx
+
+    def mix(self, references: Iterable[BgrImage], box: BoxPx, level: int = 0) -> FloatImage:
+        """The mean of references (h, w, 3) uint8 cut at `box` and reduced by 2 ** level: (h, w, 3) float32.
+
+        What is mixed in parts is the same as what is mixed as a whole.
+        """
+        offset, total = self.offset, None
+        for gain, reference in zip(self.gains, references, strict=True):
+            matrix = np.concatenate([np.diag(gain), offset[:, None]], axis=1)
+            lit = cv2.transform(reference.astype(np.float32), matrix)
+            total = lit if total is None else cv2.add(total, lit, dst=total)
+            offset = np.zeros_like(offset)
+        mean = np.asarray(total, np.float32)
+        return np.asarray(cv2.multiply(mean, self._lay_field(box, level, mean.shape), dst=mean), np.float32)
+
+    def _lay_field(self, box: BoxPx, level: int, shape: tuple[int, ...]) -> FloatImage:
+        """The field over `box`: looked up on a lattice that is the same for every box, straight in between."""
+        step = max(1, FIELD_STEP_PX >> level)
+        by_axis = []
+        for axis, side in ((0, shape[1]), (1, shape[0])):
+            first = (box[axis] >> level) // step - 1
+            count = ((box[axis] >> level) + side - 1) // step + 2 - first
+            middle = (first + np.arange(count) + 0.5) * (step << level)
+            cell = (self.covered[axis + 2] - self.covered[axis]) / self.field.shape[1 - axis]
+            by_axis.append(_weigh_cells((middle - self.covered[axis]) / cell - 0.5, self.field.shape[1 - axis]))
+        rows, columns = self.field.shape[:2]
+        coarse = np.matmul(by_axis[0], (by_axis[1] @ self.field.reshape(rows, -1)).reshape(-1, columns, 3))
+        size = (coarse.shape[1] * step, coarse.shape[0] * step)
+        fine = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        top, left = ((box[axis] >> level) % step + step for axis in (1, 0))
+        return np.asarray(fine[top : top + shape[0], left : left + shape[1]], np.float32)
+
+
+def mix_lights(lights: Sequence[Light], weights: NDArray[np.float64], covered: BoxPx) -> MixedLight:
+    """K lights as one, by (K,) weights that sum to 1; their fields lie over `covered` of the frame."""
+    shares = weights.astype(np.float32)[:, None]
+    gains, offsets, fields = (
+        np.stack([getattr(light, name) for light in lights]) for name in ("gain", "offset", "field")
+    )
+    field = np.tensordot(shares[:, 0], fields, axes=1)
+    return MixedLight(shares * gains, (shares * offsets).sum(axis=0), np.asarray(field, np.float32), covered)
+
+
+def _weigh_cells(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """(S, count): how much each cell counts at (S,) places between them, linearly; at the ends the last alone."""
+    return np.maximum(0.0, 1.0 - np.abs(np.clip(places, 0, count - 1)[:, None] - np.arange(count)))
 
 
 def leave_light() -> Light:

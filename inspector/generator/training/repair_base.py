@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.harmonic import carry_in, extend_smoothly
-from inspector.generator.light import learn_lights
+from inspector.generator.light import learn_lights, mix_lights
 from inspector.generator.paste import weigh_references
 from inspector.generator.surroundings import Surroundings
 from inspector.generator.view_images import reduce_by
@@ -32,9 +32,7 @@ def lay_references(
     reduced = [reduce_by(reference, level).astype(np.float32) for reference in references]
     lit = learn_lights(around, np.stack(reduced))
     weights = weigh_references(lit.errors)
-    base = np.zeros(frame.shape, np.float32)
-    for weight, light, reference in zip(weights, lit.lights, references, strict=True):
-        base += np.float32(weight) * light.apply(reference, whole, whole)
+    base = mix_lights(lit.lights, weights, whole).mix(references, whole)
     return carry_in(frame.astype(np.float32), base, hole), np.asarray(weights, np.float32)
 
 
