@@ -15,8 +15,9 @@ from inspector.errors import InputError
 from inspector.generator.choose import RepairChoice, choose_repairer, find_model_problem, load_repairers
 from inspector.generator.fill import fill_base
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
+from inspector.generator.light import weigh_references
 from inspector.generator.mark import REACH_PX, mark_generated
-from inspector.generator.paste import PasteRepairer, match_references, weigh_references
+from inspector.generator.paste import PasteRepairer, match_references
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import split_mask
 from inspector.generator.repairer import Repairer

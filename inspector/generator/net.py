@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from inspector.generator.feature_cache import FeatureCache, ReferenceImage
 from inspector.generator.fill import fill_base
-from inspector.generator.painting import FINE_REGION_PX, Base, Painting, carry_misfit, paint_all, place_region
+from inspector.generator.painting import FINE_REGION_PX, Base, Canvas, Painting, Place, carry_misfit, place_regions
 from inspector.generator.paste import MatchedReferences, match_references
 from inspector.generator.peel import Peel, attach_peel
 from inspector.generator.references import PlacedReferences, warp_bgr
-from inspector.generator.regions import MaskRegion, check_repair_input, split_mask
+from inspector.generator.regions import check_repair_input
 from inspector.generator.repair_model import (
     FEATURE_CELL_PX,
     STRIDE_PX,
@@ -71,25 +71,30 @@ class NetRepairer:
     def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
         check_repair_input(pixels, mask, references)
-        painters = self._start(pixels, mask, references)
+        places = place_regions(mask)
+        canvas = self._workers.start(lambda: Canvas(pixels, places))
+        painters = self._start(places, pixels, mask, references)
         residuals = iter(self.model.predict([tile for painter in painters for tile in painter.tiles]))
         paintings = [painter.finish([next(residuals) for _ in painter.tiles]) for painter in painters]
-        return Twin(*paint_all(pixels, paintings, self._workers), self.method, len(painters), peel=self.model.peel)
+        painted = canvas.result()
+        painted.paint(paintings, self._workers)
+        return Twin(painted.pixels, painted.changed, self.method, len(places), peel=self.model.peel)
 
     def cut_tiles(
         self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
     ) -> list[RepairTile]:
         """What the net would see to repair `mask`; raises as `repair` does. A peel learns from such tiles."""
         check_repair_input(pixels, mask, references)
-        return [tile for painter in self._start(pixels, mask, references) for tile in painter.tiles]
+        painters = self._start(place_regions(mask), pixels, mask, references)
+        return [tile for painter in painters for tile in painter.tiles]
 
     def _start(
-        self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+        self, places: list[Place], pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
     ) -> list[_RegionPainter]:
-        def start(region: MaskRegion) -> _RegionPainter:
-            return _RegionPainter(pixels, mask, region, references, self.cache, self.model.feature_channels)
+        def start(place: Place) -> _RegionPainter:
+            return _RegionPainter(place, pixels, mask, references, self.cache, self.model.feature_channels)
 
-        return self._workers.each(start, split_mask(mask))
+        return self._workers.each(start, places)
 
 
 class _RegionPainter:
@@ -97,25 +102,25 @@ class _RegionPainter:
 
     def __init__(
         self,
+        place: Place,
         pixels: BgrImage,
         mask: NDArray[np.bool_],
-        region: MaskRegion,
         references: PlacedReferences | None,
         cache: FeatureCache,
         feature_channels: int,
     ) -> None:
         size = (mask.shape[1], mask.shape[0])
-        self._place = place_region(region, size)
-        self._level = choose_level(region.size_px)
+        self._place = place
+        self._level = choose_level(place.region.size_px)
         self._to_frame = compose(references.to_frame if references is not None else STILL, scaling(2**self._level))
         whole = references.view_size if references is not None else size
         view_size = (max(STRIDE_PX, whole[0] >> self._level), max(STRIDE_PX, whole[1] >> self._level))
         self.boxes = plan_tiles(self._reach_in_view(), _whole_strides(view_size))
         around = self._reach_in_frame(size)
-        crop = reduce_crop(pixels, mask, around, self._place.level)
-        matched = match_references(pixels, mask, region, references) if references is not None else None
+        crop = reduce_crop(pixels, mask, around, place.level)
+        matched = match_references(pixels, mask, place.region, references) if references is not None else None
         self._base: Base = matched if matched is not None else fill_base(pixels, mask, around)
-        laid = self._base.lay(around, self._place.level)
+        laid = self._base.lay(around, place.level)
         self._added = carry_misfit(crop, laid)
         corrected = np.clip(np.rint(laid + self._added.values), 0, 255).astype(np.uint8)
         self.tiles = [

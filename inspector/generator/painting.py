@@ -18,6 +18,7 @@ from inspector.generator.regions import (
     expand_box,
     feather_alpha,
     place_mask,
+    split_mask,
 )
 from inspector.generator.smooth import ReducedCrop, SmoothLayer, align_box
 from inspector.generator.surroundings import FloatImage
@@ -78,8 +79,13 @@ class Painting:
         return np.asarray(cv2.add(laid, self.added.lay(box), dst=laid), np.float32)
 
 
-def place_region(region: MaskRegion, size: tuple[int, int]) -> Place:
-    """Where a region of a frame of (width, height) is painted."""
+def place_regions(mask: NDArray[np.bool_]) -> list[Place]:
+    """Where the regions of a (H, W) bool mask are painted."""
+    size = (mask.shape[1], mask.shape[0])
+    return [_place_region(region, size) for region in split_mask(mask)]
+
+
+def _place_region(region: MaskRegion, size: tuple[int, int]) -> Place:
     feather_px = choose_feather_px(region)
     level = 0 if region.size_px <= FINE_REGION_PX else COARSE_LEVEL
     inner = align_box(expand_box(region.box_xyxy_px, feather_px + 1, *size), level, size)
@@ -91,18 +97,27 @@ def carry_misfit(crop: ReducedCrop, laid: FloatImage) -> SmoothLayer:
     return SmoothLayer(crop.box, crop.level, carry(crop.frame - laid, crop.hole, crop.level))
 
 
-def paint_all(pixels: BgrImage, paintings: Sequence[Painting], workers: Workers) -> tuple[BgrImage, NDArray[np.bool_]]:
-    """A copy of the frame (H, W, 3) with everything painted, and (H, W) bool where it may differ."""
-    twin, changed = pixels.copy(), np.zeros(pixels.shape[:2], np.bool_)
+class Canvas:
+    """A copy of a frame (H, W, 3) that places are painted on: `pixels`, and (H, W) bool `changed` where it may differ.
 
-    def paint(block: tuple[Painting, BoxPx]) -> None:
-        painting, box = block
-        alpha = painting.place.alpha(box)
-        if alpha.any():
-            blend_into(twin, changed, box, painting.lay(box), alpha)
+    What needs no paint is done when it is made: the copy, and how much of the paint shows where.
+    """
 
-    workers.each(paint, [(painting, box) for painting in paintings for box in painting.place.blocks()])
-    return twin, changed
+    def __init__(self, frame: BgrImage, places: Sequence[Place]) -> None:
+        self.pixels = frame.copy()
+        self.changed = np.zeros(frame.shape[:2], np.bool_)
+        self._blocks = [[(box, place.alpha(box)) for box in place.blocks()] for place in places]
+
+    def paint(self, paintings: Sequence[Painting], workers: Workers) -> None:
+        """Paint all places, in their order."""
+
+        def paint_block(piece: tuple[Painting, BoxPx, NDArray[np.float32]]) -> None:
+            painting, box, alpha = piece
+            if alpha.any():
+                blend_into(self.pixels, self.changed, box, painting.lay(box), alpha)
+
+        pairs = zip(paintings, self._blocks, strict=True)
+        workers.each(paint_block, [(painting, *block) for painting, blocks in pairs for block in blocks])
 
 
 def _split_evenly(low: int, high: int) -> list[tuple[int, int]]:

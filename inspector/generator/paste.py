@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.alignment import find_warps, to_frame_px
-from inspector.generator.light import MixedLight, learn_lights, leave_light, mix_lights
-from inspector.generator.painting import Painting, carry_misfit, paint_all, place_region
+from inspector.generator.light import MixedLight, learn_light, leave_light
+from inspector.generator.painting import Canvas, Painting, Place, carry_misfit, place_regions
 from inspector.generator.references import PlacedReferences
-from inspector.generator.regions import MaskRegion, check_repair_input, expand_box, split_mask
+from inspector.generator.regions import MaskRegion, check_repair_input, expand_box
 from inspector.generator.repairer import Twin
 from inspector.generator.smooth import align_box, reduce_crop
 from inspector.generator.surroundings import GUARD_PX, FloatImage, view_surroundings
@@ -26,10 +26,8 @@ from inspector.geometry.registration import Matrix
 from inspector.records import BgrImage, BoxPx
 
 MOST_REFERENCES = 5
-RIDGE = 0.1
 RIM_PX = 8
 """So far around a region is looked at what the references are off by there."""
-LEAST_VARIANCE = 1e-3
 
 
 class PasteRepairer:
@@ -48,15 +46,18 @@ class PasteRepairer:
             raise ValueError("paste needs a reference registered to the frame")
         placed, size = references, (pixels.shape[1], pixels.shape[0])
 
-        def prepare(region: MaskRegion) -> Painting:
-            place = place_region(region, size)
-            matched = match_references(pixels, mask, region, placed)
+        def prepare(place: Place) -> Painting:
+            matched = match_references(pixels, mask, place.region, placed)
             around = align_box(expand_box(place.inner, GUARD_PX + RIM_PX, *size), place.level, size)
             crop = reduce_crop(pixels, mask, around, place.level)
             return Painting(place, matched, carry_misfit(crop, matched.lay(around, place.level)))
 
-        paintings = self._workers.each(prepare, split_mask(mask))
-        return Twin(*paint_all(pixels, paintings, self._workers), self.method, len(paintings))
+        places = place_regions(mask)
+        canvas = self._workers.start(lambda: Canvas(pixels, places))
+        paintings = self._workers.each(prepare, places)
+        painted = canvas.result()
+        painted.paint(paintings, self._workers)
+        return Twin(painted.pixels, painted.changed, self.method, len(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,7 @@ def match_references(
     """Choose, align and light up to `MOST_REFERENCES` references; with hardly any ring the golden one as it is."""
     around = view_surroundings(pixels, mask, region)
     if not around.can_teach:
-        light = mix_lights([leave_light()], np.ones(1), around.covered)
-        return MatchedReferences(references, (0,), (None,), light, np.ones(1))
+        return MatchedReferences(references, (0,), (None,), leave_light(around.covered), np.ones(1))
     chosen = references.nearest(around.crop, around.ring, around.source, MOST_REFERENCES)
     placed = [references.lay_reduced(index, around.crop, around.level) for index in chosen]
     warps = find_warps(around, np.stack(placed).astype(np.float32))
@@ -98,19 +98,5 @@ def match_references(
         image if correction is None else references.lay_reduced(index, around.crop, around.level, correction)
         for image, index, correction in zip(placed, chosen, corrections, strict=True)
     ]
-    lit = learn_lights(around, np.stack(moved).astype(np.float32))
-    weights = weigh_references(lit.errors)
-    light = mix_lights(lit.lights, weights, around.covered)
+    light, weights = learn_light(around, np.stack(moved).astype(np.float32))
     return MatchedReferences(references, chosen, corrections, light, weights)
-
-
-def weigh_references(errors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Weights that sum to 1 and leave the least mean square of the weighted errors (K, N): (K,) float64.
-
-    A ridge keeps them from cancelling each other's noise where the ring is small.
-    """
-    count = len(errors)
-    covariance = (errors @ errors.T / errors.shape[1]).astype(np.float64)
-    ridge = RIDGE * np.trace(covariance) / count + LEAST_VARIANCE
-    weights = np.linalg.solve(covariance + ridge * np.eye(count), np.ones(count))
-    return np.asarray(weights / weights.sum(), np.float64)

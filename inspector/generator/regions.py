@@ -53,9 +53,11 @@ def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
     Regions are then far enough apart that the blending of one never reaches the other.
     """
     reach = np.ones((2 * MERGE_CELLS + 1, 2 * MERGE_CELLS + 1), np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(_touch_cells(mask), reach))
+    cells = np.asarray(cv2.dilate(_touch_cells(mask), reach), np.uint8)
+    left, top, wide, high = cv2.boundingRect(cells)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cells[top : top + high, left : left + wide])
     regions = [
-        _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32))
+        _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32), (left, top))
         for label in range(1, count)
     ]
     return tuple(sorted(regions, key=lambda region: (region.box_xyxy_px[1], region.box_xyxy_px[0])))
@@ -72,11 +74,14 @@ def _touch_cells(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.asarray(touched != 0, np.uint8)
 
 
-def _cut_region(mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32]) -> MaskRegion:
+def _cut_region(
+    mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32], corner: tuple[int, int]
+) -> MaskRegion:
+    """What lies in the cells of a label; `corner` is the column and row of the first of the labels."""
     column, row, columns, rows = (int(value) for value in stat[:4])
-    own = (labels[row : row + rows, column : column + columns] == label).astype(np.uint8)
-    own = cv2.resize(own, (columns * GRID_PX, rows * GRID_PX), interpolation=cv2.INTER_NEAREST)
-    x0, y0 = column * GRID_PX, row * GRID_PX
+    cells = (labels[row : row + rows, column : column + columns] == label).astype(np.uint8)
+    own = cv2.resize(cells, (columns * GRID_PX, rows * GRID_PX), interpolation=cv2.INTER_NEAREST)
+    x0, y0 = (corner[0] + column) * GRID_PX, (corner[1] + row) * GRID_PX
     part = mask[y0 : y0 + rows * GRID_PX, x0 : x0 + columns * GRID_PX]
     part = part & own[: part.shape[0], : part.shape[1]].astype(np.bool_)
     left, top, wide, high = cv2.boundingRect(part.view(np.uint8))
@@ -108,7 +113,8 @@ def place_mask(region: MaskRegion, crop: BoxPx) -> NDArray[np.bool_]:
 
 def feather_alpha(mask: NDArray[np.bool_], feather_px: int) -> NDArray[np.float32]:
     """1 inside the mask, falling smoothly to 0 within `feather_px` outside it: (h, w) float32."""
-    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # True to 2 % of the distance, in a quarter of the time of the precise one.
+    distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     ramp = np.clip(1.0 - distance / np.float32(feather_px + 1), 0.0, 1.0)
     return np.asarray(ramp * ramp * (3.0 - 2.0 * ramp), np.float32)
 

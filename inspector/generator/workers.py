@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Given = TypeVar("Given")
@@ -18,6 +18,14 @@ class Workers:
 
     def __init__(self, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="paint") if threads > 1 else None
+
+    def start(self, work: Callable[[], Made]) -> Future[Made]:
+        """Begin a piece of work that is waited for later; with one thread it is done at once."""
+        if self._pool is not None:
+            return self._pool.submit(work)
+        done: Future[Made] = Future()
+        done.set_result(work())
+        return done
 
     def each(self, work: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
         """The result of `work` for each of `given`, in order; raises what the first that fails raised."""

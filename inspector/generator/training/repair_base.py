@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.harmonic import carry_in, extend_smoothly
-from inspector.generator.light import learn_lights, mix_lights
-from inspector.generator.paste import weigh_references
+from inspector.generator.light import learn_light
 from inspector.generator.surroundings import Surroundings
 from inspector.generator.view_images import reduce_by
 from inspector.records import BgrImage
@@ -30,9 +29,8 @@ def lay_references(
         first = np.eye(1, len(references), dtype=np.float32)[0]
         return carry_in(frame.astype(np.float32), references[0].astype(np.float32), hole), first
     reduced = [reduce_by(reference, level).astype(np.float32) for reference in references]
-    lit = learn_lights(around, np.stack(reduced))
-    weights = weigh_references(lit.errors)
-    base = mix_lights(lit.lights, weights, whole).mix(references, whole)
+    light, weights = learn_light(around, np.stack(reduced))
+    base = light.mix(references, whole)
     return carry_in(frame.astype(np.float32), base, hole), np.asarray(weights, np.float32)
 
 
