@@ -133,8 +133,9 @@ def blend_into(
     """
     x0, y0, x1, y1 = crop
     target = canvas[y0:y1, x0:x1]
-    mixed = target.astype(np.float32)
-    mixed += cv2.merge([alpha, alpha, alpha]) * (painted - mixed)
+    # Weighed like this nothing of the frame is left where alpha is 1, not even in the last bit of the sum.
+    kept = 1.0 - alpha
+    mixed = target * cv2.merge([kept, kept, kept]) + painted * cv2.merge([alpha, alpha, alpha])
     touched = alpha > 0
     cv2.copyTo(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), touched.view(np.uint8), target)
     np.copyto(changed[y0:y1, x0:x1], True, where=touched)
