@@ -15,8 +15,9 @@ from inspector.errors import InputError
 from inspector.generator.choose import RepairChoice, choose_repairer, find_model_problem, load_repairers
 from inspector.generator.fill import fill_base
 from inspector.generator.inpaint import NavierStokesRepairer, TeleaRepairer
+from inspector.generator.light import weigh_references
 from inspector.generator.mark import REACH_PX, mark_generated
-from inspector.generator.paste import PasteRepairer, lay_base, weigh_references
+from inspector.generator.paste import PasteRepairer, match_references
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import split_mask
 from inspector.generator.repairer import Repairer
@@ -165,13 +166,13 @@ def test_the_base_says_what_it_was_made_of() -> None:
     source = np.asarray(np.clip(good * 0.9 + rng.normal(0, 1, good.shape), 0, 255), np.uint8)
     (region,) = split_mask(mask)
 
-    base = lay_base(source, mask, region, place(*others, good), (100, 80, 220, 170))
+    base = match_references(source, mask, region, place(*others, good))
+    laid = base.lay((100, 80, 220, 170))
 
-    assert base.box == (100, 80, 220, 170)
-    assert base.pixels.shape == (90, 120, 3) and base.pixels.dtype == np.float32
+    assert laid.shape == (90, 120, 3) and laid.dtype == np.float32
     assert base.indices[0] == 3
     assert base.weights[0] > 0.9 and np.isclose(base.weights.sum(), 1.0)
-    assert np.abs(base.pixels - source[80:170, 100:220]).mean() < 2.5
+    assert np.abs(laid - source[80:170, 100:220]).mean() < 2.5
 
 
 def test_the_weights_leave_the_least_error() -> None:
@@ -193,16 +194,14 @@ def test_the_fill_closes_smoothly_over_a_region(box: tuple[int, int, int, int]) 
     mask = make_mask((300, 400), box)
     source = good.copy()
     source[mask] = 255
-    (region,) = split_mask(mask)
 
-    base = fill_base(source, mask, region)
+    laid = fill_base(source, mask, box).lay(box)
 
-    assert base.pixels.shape == (box[3] - box[1], box[2] - box[0], 3)
-    assert len(base.indices) == len(base.weights) == 0
+    assert laid.shape == (box[3] - box[1], box[2] - box[0], 3)
     if mask.all():
-        assert (base.pixels == 128).all()
+        assert (laid == 128).all()
     else:
-        assert np.abs(base.pixels - good[box[1] : box[3], box[0] : box[2]]).max() <= 16
+        assert np.abs(laid - good[box[1] : box[3], box[0] : box[2]]).max() <= 16
 
 
 def test_paste_does_not_learn_from_the_other_defects() -> None:

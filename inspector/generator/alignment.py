@@ -17,6 +17,7 @@ LEAST_GAIN = 0.02
 MAX_DRIFT_PX = 3.0
 MAX_TURN = 0.1
 STEPS = 6
+SMALLEST_STEP_PX = 0.02
 SAMPLES = 1200
 Points = NDArray[np.float32]
 Warps = NDArray[np.float64]
@@ -85,6 +86,8 @@ def _refine(
         normal += (1e-3 * np.trace(normal, axis1=1, axis2=2) + 1e-6)[:, None, None] * np.eye(3, dtype=np.float32)
         step = np.linalg.solve(normal, ((trusted * residual) @ jacobian)[..., None])[..., 0]
         warps = warps @ np.linalg.inv(_turns(step.astype(np.float64), centre, radius))
+        if np.abs(step).max() < SMALLEST_STEP_PX:
+            break
     middle = np.array([*centre, 1.0])
     drift = np.hypot(*((warps - start) @ middle).T[:2])
     good = np.isfinite(warps).all(axis=(1, 2)) & (drift <= MAX_DRIFT_PX) & (np.abs(warps[:, 1, 0]) < MAX_TURN)

@@ -36,10 +36,10 @@ def load_repairers(threads: int, weights: Path | None = None) -> dict[str, Repai
     Without usable weights (the shipped ones, or those in the folder `weights`) there is no `net`, which is logged:
     a picture never keeps a service from starting. `find_model_problem` says what is wrong.
     """
-    # The classical ones use OpenCV's threads, which the process sets.
+    # The plain ones of OpenCV use its own threads, which the process sets.
     repairers: list[Repairer] = [
-        PasteRepairer(),
-        TextureRepairer(),
+        PasteRepairer(threads),
+        TextureRepairer(threads),
         TeleaRepairer(),
         NavierStokesRepairer(),
     ]

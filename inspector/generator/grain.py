@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.generator.fill import FilledBase
 from inspector.generator.kriging import FloatImage, Texture, carry_in
+from inspector.generator.painting import Painting
 from inspector.generator.regions import expand_box
 from inspector.generator.surroundings import grow_mask
-from inspector.records import BgrImage, BoxPx
+from inspector.records import BgrImage
 
 RIM_PX = 64
 """So far around a hole its surroundings should be known."""
@@ -33,14 +35,16 @@ LARGEST_PATTERN_PX = 1024
 SEED = 3
 
 
-def restore_grain_at(box: BoxPx, pixels: BgrImage, mask: NDArray[np.bool_], painted: FloatImage) -> FloatImage:
-    """`painted` (h, w, 3) at `box` of a frame (H, W, 3), whose `mask` (H, W) it fills, as `restore_grain` gives it."""
+def add_grain(painting: Painting, pixels: BgrImage, mask: NDArray[np.bool_]) -> Painting:
+    """A painting of a frame (H, W, 3) and `mask` (H, W) as `restore_grain` gives it."""
+    box = painting.place.inner
     x0, y0, x1, y1 = around = expand_box(box, RIM_PX, mask.shape[1], mask.shape[0])
     frame = pixels[y0:y1, x0:x1].astype(np.float32)
     inside = (slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0))
     completed = frame.copy()
-    completed[inside] = painted
-    return np.ascontiguousarray(restore_grain(frame, completed, grow_mask(mask, around))[inside])
+    completed[inside] = painting.lay(box)
+    restored = np.ascontiguousarray(restore_grain(frame, completed, grow_mask(mask, around))[inside])
+    return Painting(painting.place, FilledBase(box, restored), None)
 
 
 def restore_grain(frame: FloatImage, painted: FloatImage, hole: NDArray[np.bool_]) -> FloatImage:

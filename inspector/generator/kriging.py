@@ -19,7 +19,7 @@ FloatImage = NDArray[np.float32]
 Known = NDArray[np.bool_]
 
 RIM_PX = 32
-"""So far around a hole errors should be known: a covariance needs samples."""
+"""So far around a hole errors should be known: a covariance needs samples. Pixels of the resolution it is closed at."""
 LARGEST_HOLE_PX = 128
 """Longer holes are closed at a lower resolution: what is fine does not reach deep."""
 MOST_POINTS = 300
@@ -80,15 +80,23 @@ def carry_in(
 ) -> FloatImage:
     """The base with what it is off by around the `hole` carried into it: (h, w, 3) float32, unchanged outside.
 
-    `frame` (h, w, 3) counts outside of the hole alone. A hole with a side above `largest_px` is closed at a half, a
-    quarter and so on of the resolution. With hardly anything known the base is returned.
+    `frame` (h, w, 3) counts outside of the hole alone.
+    """
+    return np.asarray(base + carry(frame - base, hole, largest_px), np.float32)
+
+
+def carry(misfit: FloatImage, hole: NDArray[np.bool_], largest_px: int = LARGEST_HOLE_PX) -> FloatImage:
+    """What a base is off by around the `hole` (h, w), inside of it: (h, w, 3) float32, 0 outside.
+
+    `misfit` (h, w, 3) counts outside of the hole alone. A hole with a side above `largest_px` is closed at a half, a
+    quarter and so on of the resolution. With hardly anything known nothing is carried.
     """
     known = ~hole
-    if not hole.any() or np.count_nonzero(known) < LEAST_KNOWN:
-        return base
-    errors = (frame - base) * known[..., None].astype(np.float32)
+    errors = np.asarray(misfit * known[..., None], np.float32)
+    if known.all() or np.count_nonzero(known) < LEAST_KNOWN or not errors.any():
+        return np.zeros_like(errors)
     carried = _extend_reduced(errors, known, _choose_level(hole, largest_px))
-    return np.asarray(base + carried * hole[..., None].astype(np.float32), np.float32)
+    return np.asarray(carried * hole[..., None], np.float32)
 
 
 def _choose_level(hole: NDArray[np.bool_], largest_px: int) -> int:
@@ -114,7 +122,9 @@ def _extend_reduced(errors: FloatImage, known: Known, level: int) -> FloatImage:
     if np.count_nonzero(enough) < LEAST_KNOWN:
         return np.zeros_like(errors)
     values = np.asarray(reduced / np.maximum(share, 0.5)[..., None] * enough[..., None], np.float32)
-    extended = np.where(enough[..., None], values, Texture.learn(values, enough).extend(values, enough))
+    extended = values
+    if not enough.all():
+        extended = np.where(enough[..., None], values, Texture.learn(values, enough).extend(values, enough))
     doubled = cv2.resize(extended, (size[0] * factor, size[1] * factor), interpolation=cv2.INTER_LINEAR)
     return np.asarray(doubled[:height, :width], np.float32)
 

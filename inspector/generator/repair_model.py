@@ -58,7 +58,7 @@ class RepairModel:
         self.weights = weights
         self.peel: str | None = None
         self._graph = trunk
-        self._threads = threads
+        self.threads = threads
         self._encoder = open_weighted_session(encoder, weights, threads)
         self._trunk = open_weighted_session(trunk, weights, threads)
         taken = {item.name: item.shape for item in self._trunk.get_inputs()}
@@ -73,7 +73,7 @@ class RepairModel:
         """A model with another trunk and this one's encoder; see `peel`."""
         other = copy.copy(self)
         other.weights, other.peel = weights, peel
-        other._trunk = open_weighted_session(self._graph, weights, self._threads)
+        other._trunk = open_weighted_session(self._graph, weights, self.threads)
         return other
 
     def encode(self, reference: BgrImage) -> Features:

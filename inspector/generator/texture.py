@@ -6,18 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.fill import fill_base
-from inspector.generator.grain import restore_grain_at
+from inspector.generator.grain import add_grain
+from inspector.generator.painting import Canvas, Painting, Place, place_regions
 from inspector.generator.references import PlacedReferences
-from inspector.generator.regions import (
-    blend_into,
-    check_repair_input,
-    choose_feather_px,
-    expand_box,
-    feather_alpha,
-    place_mask,
-    split_mask,
-)
+from inspector.generator.regions import check_repair_input
 from inspector.generator.repairer import Twin
+from inspector.generator.workers import Workers
 from inspector.records import BgrImage
 
 
@@ -26,15 +20,19 @@ class TextureRepairer:
 
     method = "texture"
 
+    def __init__(self, threads: int = 1) -> None:
+        """`threads` is for one frame."""
+        self._workers = Workers(threads)
+
     def repair(self, pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None) -> Twin:
         """See `Repairer.repair`."""
         check_repair_input(pixels, mask, references)
-        twin, changed = pixels.copy(), np.zeros(mask.shape, np.bool_)
-        regions = split_mask(mask)
-        for region in regions:
-            feather_px = choose_feather_px(region)
-            inner = expand_box(region.box_xyxy_px, feather_px + 1, mask.shape[1], mask.shape[0])
-            filled = fill_base(pixels, mask, region, inner).pixels
-            painted = restore_grain_at(inner, pixels, mask, filled)
-            blend_into(twin, changed, inner, painted, feather_alpha(place_mask(region, inner), feather_px))
-        return Twin(twin, changed, self.method, len(regions))
+
+        def prepare(place: Place) -> Painting:
+            return add_grain(Painting(place, fill_base(pixels, mask, place.inner), None), pixels, mask)
+
+        places = place_regions(mask)
+        paintings = self._workers.each(prepare, places)
+        canvas = Canvas(pixels, places)
+        canvas.paint(paintings, self._workers)
+        return Twin(canvas.pixels, canvas.changed, self.method, len(places))

@@ -15,8 +15,8 @@ from inspector.images import ImageLimits, decode_image
 from inspector.records import BgrImage, BoxPx
 
 TILE_PX = 512
-CACHE_BYTES = 64_000_000
-"""80 tiles: four regions of 256 px with five references each."""
+CACHE_BYTES = 96_000_000
+"""122 tiles: four regions of 512 px, or one of a quarter of a 4K frame, with five references each."""
 THUMBNAIL_BYTES = 24_000_000
 SMALLEST_THUMBNAIL_PX = 64
 LIMITS = ImageLimits(max_bytes=64 * 1024 * 1024, max_pixels=40_000_000)
@@ -79,16 +79,21 @@ class DecodedTiles:
 
     def read(self, owner: StoredImages, index: int, tile: int) -> BgrImage:
         """Tile number `tile` of image `index` of `owner`. Read-only."""
+        key = (owner, index, tile)
         with self._lock:
-            key = (owner, index, tile)
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+                return self._tiles[key]
+        # Others decode meanwhile: what two threads miss at once is decoded twice, with the same result.
+        decoded = owner.decode_tile(index, tile)
+        with self._lock:
             if key not in self._tiles:
-                self._tiles[key] = owner.decode_tile(index, tile)
-                self._held_bytes += self._tiles[key].nbytes
-            self._tiles.move_to_end(key)
+                self._tiles[key] = decoded
+                self._held_bytes += decoded.nbytes
             while self._held_bytes > self._limit_bytes and len(self._tiles) > 1:
                 _, forgotten = self._tiles.popitem(last=False)
                 self._held_bytes -= forgotten.nbytes
-            return self._tiles[key]
+        return decoded
 
 
 class StoredImages:

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.paste import LEAST_VARIANCE, MOST_REFERENCES, RIDGE
+from inspector.generator.light import LEAST_VARIANCE, RIDGE
+from inspector.generator.paste import MOST_REFERENCES
 from inspector.generator.references import ReferenceBank
 from inspector.generator.view_images import reduce_by
 from inspector.geometry.registration import Matrix, compose, invert, scaling, warp

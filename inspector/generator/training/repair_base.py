@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from inspector.generator.harmonic import extend_smoothly
 from inspector.generator.kriging import carry_in
-from inspector.generator.light import learn_lights
-from inspector.generator.paste import weigh_references
+from inspector.generator.light import learn_light
 from inspector.generator.surroundings import Surroundings
 from inspector.generator.view_images import reduce_by
 from inspector.records import BgrImage
@@ -31,11 +30,8 @@ def lay_references(
         first = np.eye(1, len(references), dtype=np.float32)[0]
         return carry_in(frame.astype(np.float32), references[0].astype(np.float32), hole), first
     reduced = [reduce_by(reference, level).astype(np.float32) for reference in references]
-    lit = learn_lights(around, np.stack(reduced))
-    weights = weigh_references(lit.errors)
-    base = np.zeros(frame.shape, np.float32)
-    for weight, light, reference in zip(weights, lit.lights, references, strict=True):
-        base += np.float32(weight) * light.apply(reference, whole, whole)
+    light, weights = learn_light(around, np.stack(reduced))
+    base = light.mix(references, whole)
     return carry_in(frame.astype(np.float32), base, hole), np.asarray(weights, np.float32)
 
 
