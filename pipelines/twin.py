@@ -75,7 +75,7 @@ class TwinPainter:
             check_frame_size(pixels, self._frame_size)
         if not mask.any():
             return None
-        references, reason = self.place(pixels) if method not in IGNORE_REFERENCES else (None, None)
+        references, reason = self.place(pixels, mask) if method not in IGNORE_REFERENCES else (None, None)
         # What the peel learned with references says nothing of pictures painted without.
         repairers = self._bent if self._bent is not None and reason is None else self._repairers
         repairer = choose_repairer(method, repairers, self._choice, references is not None, reason)
@@ -91,11 +91,16 @@ class TwinPainter:
         has_references = self.has_references or method != "auto"
         return choose_repairer(method, self._repairers, self._choice, has_references).method
 
-    def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
-        """The references as they lie in a frame, or the reason why a recipe that has some cannot use them."""
+    def place(
+        self, pixels: BgrImage, mask: NDArray[np.bool_] | None = None
+    ) -> tuple[PlacedReferences | None, str | None]:
+        """The references as they lie in a frame, or the reason why a recipe that has some cannot use them.
+
+        What is going to be repaired, `mask` (H, W) bool, has no say in it.
+        """
         if self._bank is None:
             return None, None
-        found = self._bank.locate(pixels)
+        found = self._bank.locate(pixels, mask)
         if isinstance(found, NotPlaced):
             return None, f"no reference: {found.reason}"
         return found, None

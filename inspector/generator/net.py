@@ -26,6 +26,7 @@ from inspector.generator.regions import (
     choose_feather_px,
     expand_box,
     feather_alpha,
+    is_grey,
     place_mask,
     split_mask,
 )
@@ -77,8 +78,11 @@ class NetRepairer:
         painters = self._start(pixels, mask, references)
         tiles = [tile for painter in painters for tile in painter.tiles]
         residuals = iter(self.model.predict(tiles))
+        grey = is_grey(pixels)
         for painter in painters:
             painted = painter.paint([next(residuals) for _ in painter.tiles])
+            if grey:
+                painted = np.repeat(painted.mean(axis=2, keepdims=True), 3, axis=2)
             alpha = feather_alpha(place_mask(painter.region, painter.inner), painter.feather_px)
             blend_into(twin, changed, painter.inner, painted, alpha)
         return Twin(twin, changed, self.method, len(painters), peel=self.model.peel)

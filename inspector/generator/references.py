@@ -23,6 +23,7 @@ from inspector.geometry.registration import (
     invert,
     make_reference,
     reduce_for_registration,
+    reduce_known,
     register,
     scale_matrix,
     scaling,
@@ -190,18 +191,23 @@ class ReferenceBank:
         images = PixelImages((golden,))
         return cls((View(reference or make_reference(golden, "affine"), images, confidence_limit),), images.size)
 
-    def place(self, frame: BgrImage) -> PlacedReferences | None:
-        """The references of the view that `frame` (H, W, 3) shows, None when it shows none of them."""
-        found = self.locate(frame)
+    def place(self, frame: BgrImage, mask: NDArray[np.bool_] | None = None) -> PlacedReferences | None:
+        """The references of the view that `frame` (H, W, 3) shows, None when it shows none of them.
+
+        What `mask` (H, W) bool hides has no say in where they lie, in which view is taken and in whether one is: a
+        defect must not move the references that it is repaired from.
+        """
+        found = self.locate(frame, mask)
         return found if isinstance(found, PlacedReferences) else None
 
-    def locate(self, frame: BgrImage) -> PlacedReferences | NotPlaced:
+    def locate(self, frame: BgrImage, mask: NDArray[np.bool_] | None = None) -> PlacedReferences | NotPlaced:
         """As `place`, with the reason where there is none."""
         size = (frame.shape[1], frame.shape[0])
         if size != self.frame_size:
             return NotPlaced(f"the frame is {size[0]}x{size[1]} px, the references {self.frame_size}")
         small = reduce_for_registration(frame)
-        registered = [register_reduced(view.reference, small) for view in self.views]
+        known = None if mask is None else reduce_known(mask, (small.shape[1], small.shape[0]))
+        registered = [register_reduced(view.reference, small, known) for view in self.views]
         number = max(range(len(registered)), key=lambda item: registered[item][0].confidence)
         (registration, detail), view = registered[number], self.views[number]
         confidence = registration.confidence
@@ -218,11 +224,16 @@ def place_one(golden: BgrImage, to_frame: Matrix, frame_size: tuple[int, int], c
     return PlacedReferences(PixelImages((golden,)), to_frame, frame_size, confidence)
 
 
-def register_reduced(reference: Reference, small: BgrImage) -> tuple[Registration, float]:
-    """Where a view lies in a frame that is reduced for registration, in its pixels, and how well the detail matches."""
+def register_reduced(
+    reference: Reference, small: BgrImage, known: NDArray[np.bool_] | None = None
+) -> tuple[Registration, float]:
+    """Where a view lies in a frame that is reduced for registration, in its pixels, and how well the detail matches.
+
+    `known` (h, w) bool is where the frame counts, None for everywhere.
+    """
     at_work = replace(reference, scale=1.0)
-    registration = register(at_work, small)
-    return registration, detail_match(at_work, to_grey(small), registration.matrix)
+    registration = register(at_work, small, known)
+    return registration, detail_match(at_work, to_grey(small), registration.matrix, known)
 
 
 def _find_needed(matrix: Matrix, size: tuple[int, int], image_size: tuple[int, int]) -> BoxPx:

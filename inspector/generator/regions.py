@@ -15,6 +15,7 @@ MAX_FEATHER_PX = 24
 """Blending reaches this far out of the mask; the contract of `repair` allows 32."""
 
 GRID_PX = 8
+SPARSE_PX = 16
 MERGE_CELLS = 4
 
 
@@ -45,6 +46,12 @@ def check_repair_input(pixels: BgrImage, mask: NDArray[np.bool_], references: Pl
         raise ValueError(f"the references were placed in a frame of {references.frame_size}, not of {size} px")
     if not mask.any():
         raise ValueError("the mask is empty: there is nothing to repair")
+
+
+def is_grey(pixels: BgrImage) -> bool:
+    """Whether a frame (H, W, 3) shows no colour at all: what a grey camera gives. Its twin shows none either."""
+    sparse = pixels[::SPARSE_PX, ::SPARSE_PX]
+    return all(bool((part == part[..., :1]).all()) for part in (sparse, pixels))
 
 
 def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:

@@ -32,6 +32,11 @@ MAX_PART_SHARE = 0.9
 MAX_SCALE_CHANGE = 1.25
 MAX_PERSPECTIVE = 0.3
 """How much nearer one end of the frame may be to the camera than the other, as a share of the distance."""
+LEAST_KNOWN = 0.3
+"""Share of the part that a mask must leave, or there is too little to tell the part by."""
+KNOWN_GUARD_PX = 3
+FILL_SHARE = 0.04
+WHOLLY_KNOWN = 0.999
 MODELS = {
     "shift": cv2.MOTION_TRANSLATION,
     "rigid": cv2.MOTION_EUCLIDEAN,
@@ -137,7 +142,7 @@ def make_reference(pixels: BgrImage, model: str = "rigid", *, any_angle: bool = 
     return Reference(to_grey(small), np.asarray(part, np.bool_), outline, scale, model, any_angle)
 
 
-def register(reference: Reference, pixels: BgrImage) -> Registration:
+def register(reference: Reference, pixels: BgrImage, known: Mask | None = None) -> Registration:
     """Register a frame of the reference's size: coarse start, then ECC (Evangelidis and Psarakis 2008).
 
     The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
@@ -145,28 +150,58 @@ def register(reference: Reference, pixels: BgrImage) -> Registration:
     is chosen, so that a part which looks nearly alike at several angles is told by its detail. Never raises: what
     cannot be matched has confidence near 0. The confidence is the correlation of the part's grey values after
     registration.
+
+    `known`, (h, w) bool at the frame's reduced size, is where the frame is to be believed. What it leaves out may
+    suggest a start, but has no say in which one is taken, in the refinement and in the confidence. Where less than
+    `LEAST_KNOWN` of the part is known the confidence is 0.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
-    starts = [np.eye(2, 3), _phase_shift(reference, grey)]
+    starts = [np.eye(2, 3), _phase_shift(reference, grey if known is None else fill_unknown(grey, known))]
     if reference.any_angle:
-        starts = _any_angle_starts(reference, small, grey)
+        starts = _any_angle_starts(reference, small, grey, known)
     elif reference.has_background:
         starts.extend(_moment_starts(reference, small))
-    scored = [(_match(reference, grey, start), start) for start in starts]
+    scored = [(_match(reference, grey, start, known), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
     first = _first_model(reference)
     for side, iterations in REFINEMENTS[1:] if reference.any_angle else REFINEMENTS:
-        refined = _refine(reference, grey, matrix, side, iterations, first)
+        refined = _refine(reference, grey, matrix, side, iterations, first, known)
         if refined is not None:
-            match = _match(reference, grey, refined)
+            match = _match(reference, grey, refined, known)
             if match >= best:
                 best, matrix = match, refined
     if reference.model == "perspective":
-        refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective")
-        if refined is not None and (match := _match(reference, grey, refined)) > best:
+        refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective", known)
+        if refined is not None and (match := _match(reference, grey, refined, known)) > best:
             best, matrix = match, refined
     return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
+
+
+def reduce_known(masked: Mask, size: tuple[int, int]) -> Mask:
+    """What is known of a frame (H, W) reduced to `size` (width, height) when `masked` is not: a guard is left out too.
+
+    The guard covers what the blur of `to_grey` carries out of the mask.
+    """
+    touched = cv2.resize(masked.astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 0
+    guard = np.ones((2 * KNOWN_GUARD_PX + 1, 2 * KNOWN_GUARD_PX + 1), np.uint8)
+    return np.asarray(cv2.dilate(touched.astype(np.uint8), guard) == 0, np.bool_)
+
+
+def lay_known(known: Mask, matrix: Matrix, size: tuple[int, int]) -> Mask:
+    """What is known of a frame, laid on the reference; outside the frame it is what it is at its edge."""
+    laid = warp(known.view(np.uint8), matrix, size, cv2.BORDER_REPLICATE, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(laid > 0, np.bool_)
+
+
+def fill_unknown(grey: Grey, known: Mask) -> Grey:
+    """The frame with what is unknown closed over smoothly, so that neither it nor its outline is matched."""
+    weight = known.astype(np.float32)
+    mean = np.float32(grey[known].mean()) if known.any() else np.float32(0.0)
+    sigma = max(grey.shape) * FILL_SHARE
+    filled = cv2.GaussianBlur((grey - mean) * weight, (0, 0), sigma)
+    filled = filled / (cv2.GaussianBlur(weight, (0, 0), sigma) + np.float32(1e-3)) + mean
+    return np.asarray(np.where(known, grey, filled), np.float32)
 
 
 def scaling(factor: float) -> Matrix:
@@ -256,18 +291,19 @@ def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     return starts
 
 
-def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey) -> list[Matrix]:
+def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey, known: Mask | None) -> list[Matrix]:
     """The likeliest poses all around the circle, as they were guessed and coarsely refined."""
+    smooth = grey if known is None else fill_unknown(grey, known)
     frame_part = find_part(_halved(small)) if reference.has_background else None
     if frame_part is not None and not frame_part.all():
         size = (grey.shape[1], grey.shape[0])
         whole = cv2.resize(frame_part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
+        found = candidates_of_part(reference.grey, reference.outline, smooth, np.asarray(whole, np.bool_))
     else:
-        found = candidates_of_frame(reference.grey, grey)
-    likeliest = sorted(found, key=lambda start: _match(reference, grey, start), reverse=True)[:MOST_REFINED]
+        found = candidates_of_frame(reference.grey, smooth)
+    likeliest = sorted(found, key=lambda start: _match(reference, grey, start, known), reverse=True)[:MOST_REFINED]
     first = _first_model(reference)
-    refined = (_refine(reference, grey, start, *REFINEMENTS[0], first) for start in likeliest)
+    refined = (_refine(reference, grey, start, *REFINEMENTS[0], first, known) for start in likeliest)
     return [*likeliest, *(matrix for matrix in refined if matrix is not None)]
 
 
@@ -288,8 +324,10 @@ def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
     return np.array([moments["m10"] / area, moments["m01"] / area]), float(angle)
 
 
-def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int, model: str) -> Matrix | None:
-    """ECC at a long side of `side` px on the part alone; None when it fails or leaves the plausible.
+def _refine(
+    reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int, model: str, known: Mask | None = None
+) -> Matrix | None:
+    """ECC at a long side of `side` px on what is known of the part; None when it fails or leaves the plausible.
 
     The frame is first laid on the reference by `start`: then one crop and one mask fit both images.
     """
@@ -302,6 +340,9 @@ def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iteratio
     laid_by = compose(scale_matrix(start, 1.0 / factor), crop)
     laid = warp(theirs, laid_by, (width, height), cv2.BORDER_REPLICATE)
     window = np.s_[y : y + height, x : x + width]
+    if known is not None:
+        share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        mask[window] &= lay_known(np.asarray(share > WHOLLY_KNOWN), laid_by, (width, height)).view(np.uint8)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, ECC_EPSILON)
     still: NDArray[np.float32] = np.eye(3 if model == "perspective" else 2, 3, dtype=np.float32)
     try:
@@ -326,12 +367,17 @@ def _is_plausible(matrix: Matrix, grey: Grey) -> bool:
     return bool(within and tilt <= MAX_PERSPECTIVE)
 
 
-def _match(reference: Reference, grey: Grey, matrix: Matrix) -> float:
+def _match(reference: Reference, grey: Grey, matrix: Matrix, known: Mask | None = None) -> float:
     """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
     size = (grey.shape[1], grey.shape[0])
     laid = warp(grey, matrix, size, cv2.BORDER_CONSTANT, value=-1.0)
-    valid = reference.part & (laid >= 0.0)
-    if valid.sum() < 0.5 * reference.part.sum():
+    part = reference.part
+    if known is not None:
+        part = part & lay_known(known, matrix, size)
+        if part.sum() < LEAST_KNOWN * reference.part.sum():
+            return 0.0
+    valid = part & (laid >= 0.0)
+    if valid.sum() < 0.5 * part.sum():
         return 0.0
     ours, theirs = reference.grey[valid], np.asarray(laid, np.float32)[valid]
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
