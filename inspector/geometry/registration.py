@@ -35,7 +35,10 @@ MAX_PERSPECTIVE = 0.3
 LEAST_KNOWN = 0.3
 """Share of the part that a mask must leave, or there is too little to tell the part by."""
 KNOWN_GUARD_PX = 3
-FILL_SHARE = 0.04
+FILL_CELL_PX = 4
+FILL_SIGMA_CELLS = 3.0
+FILL_FAR = 1e-3
+"""What all of the frame counts in the colour of a hole: only where nothing near is known."""
 WHOLLY_KNOWN = 0.999
 MODELS = {
     "shift": cv2.MOTION_TRANSLATION,
@@ -152,12 +155,12 @@ def register(reference: Reference, pixels: BgrImage, known: Mask | None = None) 
     registration.
 
     `known`, (h, w) bool at the frame's reduced size, is where the frame is to be believed. What it leaves out may
-    suggest a start, but has no say in which one is taken, in the refinement and in the confidence. Where less than
-    `LEAST_KNOWN` of the part is known the confidence is 0.
+    suggest a start (`fill_unknown` takes that from it too), but has no say in which one is taken, in the refinement
+    and in the confidence. A pose that leaves less than `LEAST_KNOWN` of the part to see has confidence 0.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
-    starts = [np.eye(2, 3), _phase_shift(reference, grey if known is None else fill_unknown(grey, known))]
+    starts = [np.eye(2, 3), _phase_shift(reference, grey)]
     if reference.any_angle:
         starts = _any_angle_starts(reference, small, grey, known)
     elif reference.has_background:
@@ -183,9 +186,14 @@ def reduce_known(masked: Mask, size: tuple[int, int]) -> Mask:
 
     The guard covers what the blur of `to_grey` carries out of the mask.
     """
-    touched = cv2.resize(masked.astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 0
+    touched = masked.view(np.uint8) * np.uint8(255)
+    while min(touched.shape[0] // size[1], touched.shape[1] // size[0]) >= 4:
+        odd = (0, touched.shape[0] % 2, 0, touched.shape[1] % 2)
+        even = cv2.copyMakeBorder(touched, *odd, cv2.BORDER_REPLICATE) if any(odd) else touched
+        halved = cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        touched = np.asarray(cv2.threshold(halved, 0, 255, cv2.THRESH_BINARY)[1], np.uint8)
     guard = np.ones((2 * KNOWN_GUARD_PX + 1, 2 * KNOWN_GUARD_PX + 1), np.uint8)
-    return np.asarray(cv2.dilate(touched.astype(np.uint8), guard) == 0, np.bool_)
+    return np.asarray(cv2.dilate(cv2.resize(touched, size, interpolation=cv2.INTER_AREA), guard) == 0, np.bool_)
 
 
 def lay_known(known: Mask, matrix: Matrix, size: tuple[int, int]) -> Mask:
@@ -194,14 +202,23 @@ def lay_known(known: Mask, matrix: Matrix, size: tuple[int, int]) -> Mask:
     return np.asarray(laid > 0, np.bool_)
 
 
-def fill_unknown(grey: Grey, known: Mask) -> Grey:
-    """The frame with what is unknown closed over smoothly, so that neither it nor its outline is matched."""
-    weight = known.astype(np.float32)
-    mean = np.float32(grey[known].mean()) if known.any() else np.float32(0.0)
-    sigma = max(grey.shape) * FILL_SHARE
-    filled = cv2.GaussianBlur((grey - mean) * weight, (0, 0), sigma)
-    filled = filled / (cv2.GaussianBlur(weight, (0, 0), sigma) + np.float32(1e-3)) + mean
-    return np.asarray(np.where(known, grey, filled), np.float32)
+def tells_enough(reference: Reference, matrix: Matrix, known: Mask) -> bool:
+    """Whether at least `LEAST_KNOWN` of the part is known where it lies in a frame."""
+    part = reference.part
+    seen = part & lay_known(known, matrix, (part.shape[1], part.shape[0]))
+    return bool(seen.sum() >= LEAST_KNOWN * part.sum())
+
+
+def fill_unknown(small: BgrImage, known: Mask) -> BgrImage:
+    """A reduced frame with what is unknown closed over by the colour around it: nothing of it is left to be matched."""
+    weight = known.astype(np.float32)[..., None]
+    planes = np.concatenate([small * weight, weight], axis=2)
+    size = (max(1, small.shape[1] // FILL_CELL_PX), max(1, small.shape[0] // FILL_CELL_PX))
+    coarse = cv2.resize(planes, size, interpolation=cv2.INTER_AREA)
+    around = cv2.GaussianBlur(coarse, (0, 0), FILL_SIGMA_CELLS) + np.float32(FILL_FAR) * coarse.mean(axis=(0, 1))
+    around = cv2.resize(around, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR)
+    filled = np.rint(around[..., :3] / np.maximum(around[..., 3:], np.float32(1e-6)))
+    return np.where(known[..., None], small, np.clip(filled, 0, 255)).astype(np.uint8)
 
 
 def scaling(factor: float) -> Matrix:
@@ -293,14 +310,13 @@ def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
 
 def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey, known: Mask | None) -> list[Matrix]:
     """The likeliest poses all around the circle, as they were guessed and coarsely refined."""
-    smooth = grey if known is None else fill_unknown(grey, known)
     frame_part = find_part(_halved(small)) if reference.has_background else None
     if frame_part is not None and not frame_part.all():
         size = (grey.shape[1], grey.shape[0])
         whole = cv2.resize(frame_part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        found = candidates_of_part(reference.grey, reference.outline, smooth, np.asarray(whole, np.bool_))
+        found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
     else:
-        found = candidates_of_frame(reference.grey, smooth)
+        found = candidates_of_frame(reference.grey, grey)
     likeliest = sorted(found, key=lambda start: _match(reference, grey, start, known), reverse=True)[:MOST_REFINED]
     first = _first_model(reference)
     refined = (_refine(reference, grey, start, *REFINEMENTS[0], first, known) for start in likeliest)
@@ -371,11 +387,9 @@ def _match(reference: Reference, grey: Grey, matrix: Matrix, known: Mask | None 
     """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
     size = (grey.shape[1], grey.shape[0])
     laid = warp(grey, matrix, size, cv2.BORDER_CONSTANT, value=-1.0)
-    part = reference.part
-    if known is not None:
-        part = part & lay_known(known, matrix, size)
-        if part.sum() < LEAST_KNOWN * reference.part.sum():
-            return 0.0
+    if known is not None and not tells_enough(reference, matrix, known):
+        return 0.0
+    part = reference.part if known is None else reference.part & lay_known(known, matrix, size)
     valid = part & (laid >= 0.0)
     if valid.sum() < 0.5 * part.sum():
         return 0.0
