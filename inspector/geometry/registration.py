@@ -358,7 +358,7 @@ def _refine(
     window = np.s_[y : y + height, x : x + width]
     if known is not None:
         share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        mask[window] &= lay_known(np.asarray(share > WHOLLY_KNOWN), laid_by, (width, height)).view(np.uint8)
+        mask[window][~lay_known(np.asarray(share > WHOLLY_KNOWN), laid_by, (width, height))] = 0
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, ECC_EPSILON)
     still: NDArray[np.float32] = np.eye(3 if model == "perspective" else 2, 3, dtype=np.float32)
     try:
