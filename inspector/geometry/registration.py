@@ -165,18 +165,18 @@ def register(reference: Reference, pixels: BgrImage, known: Mask | None = None) 
         starts = _any_angle_starts(reference, small, grey, known)
     elif reference.has_background:
         starts.extend(_moment_starts(reference, small))
-    scored = [(_match(reference, grey, start, known), start) for start in starts]
+    scored = [(match_part(reference, grey, start, known), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
     first = _first_model(reference)
     for side, iterations in REFINEMENTS[1:] if reference.any_angle else REFINEMENTS:
         refined = _refine(reference, grey, matrix, side, iterations, first, known)
         if refined is not None:
-            match = _match(reference, grey, refined, known)
+            match = match_part(reference, grey, refined, known)
             if match >= best:
                 best, matrix = match, refined
     if reference.model == "perspective":
         refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective", known)
-        if refined is not None and (match := _match(reference, grey, refined, known)) > best:
+        if refined is not None and (match := match_part(reference, grey, refined, known)) > best:
             best, matrix = match, refined
     return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
 
@@ -204,9 +204,13 @@ def lay_known(known: Mask, matrix: Matrix, size: tuple[int, int]) -> Mask:
 
 def tells_enough(reference: Reference, matrix: Matrix, known: Mask) -> bool:
     """Whether at least `LEAST_KNOWN` of the part is known where it lies in a frame."""
-    part = reference.part
-    seen = part & lay_known(known, matrix, (part.shape[1], part.shape[0]))
-    return bool(seen.sum() >= LEAST_KNOWN * part.sum())
+    return _known_part(reference, matrix, known) is not None
+
+
+def _known_part(reference: Reference, matrix: Matrix, known: Mask) -> Mask | None:
+    """What is known of the part in a pose, None where it is too little."""
+    seen = reference.part & lay_known(known, matrix, (known.shape[1], known.shape[0]))
+    return seen if np.count_nonzero(seen) >= LEAST_KNOWN * np.count_nonzero(reference.part) else None
 
 
 def fill_unknown(small: BgrImage, known: Mask) -> BgrImage:
@@ -317,7 +321,7 @@ def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey, known: 
         found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
     else:
         found = candidates_of_frame(reference.grey, grey)
-    likeliest = sorted(found, key=lambda start: _match(reference, grey, start, known), reverse=True)[:MOST_REFINED]
+    likeliest = sorted(found, key=lambda start: match_part(reference, grey, start, known), reverse=True)[:MOST_REFINED]
     first = _first_model(reference)
     refined = (_refine(reference, grey, start, *REFINEMENTS[0], first, known) for start in likeliest)
     return [*likeliest, *(matrix for matrix in refined if matrix is not None)]
@@ -383,13 +387,16 @@ def _is_plausible(matrix: Matrix, grey: Grey) -> bool:
     return bool(within and tilt <= MAX_PERSPECTIVE)
 
 
-def _match(reference: Reference, grey: Grey, matrix: Matrix, known: Mask | None = None) -> float:
-    """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
+def match_part(reference: Reference, grey: Grey, matrix: Matrix, known: Mask | None = None) -> float:
+    """Correlation, -1..1, of the reference's part with a frame laid on it, both at the reference's reduced size.
+
+    Pixels outside the frame are left out, and those that are not `known` (h, w); 0 where too little is left.
+    """
     size = (grey.shape[1], grey.shape[0])
     laid = warp(grey, matrix, size, cv2.BORDER_CONSTANT, value=-1.0)
-    if known is not None and not tells_enough(reference, matrix, known):
+    part = reference.part if known is None else _known_part(reference, matrix, known)
+    if part is None:
         return 0.0
-    part = reference.part if known is None else reference.part & lay_known(known, matrix, size)
     valid = part & (laid >= 0.0)
     if valid.sum() < 0.5 * part.sum():
         return 0.0
