@@ -156,6 +156,21 @@ def test_another_product_falls_back_and_is_marked(painter: TwinPainter) -> None:
     assert paint(painter, pixels, mask, "ns").fallback is None
 
 
+def test_a_large_defect_does_not_refuse_its_references(
+    painter: TwinPainter, parts: list[tuple[RenderedPart, BgrImage]]
+) -> None:
+    """A chequered plate over the middle of a good board: as a whole it is no board, beside the plate it is one."""
+    _, good = parts[0]
+    mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
+    mask[70:290, 200:440] = True
+    frame = good.copy()
+    frame[mask] = (np.indices((220, 240)).sum(axis=0) // 12 % 2 * 255).astype(np.uint8).reshape(-1, 1)
+    assert painter.place(frame)[1] is not None
+    twin = paint(painter, frame, mask)
+    assert (twin.method, twin.fallback) == ("paste", None)
+    assert error(twin.pixels, good, mask) < 2.0 * error(paint(painter, good, mask).pixels, good, mask)
+
+
 def test_an_older_recipe_has_its_golden_image(recipe: Recipe, parts: list[tuple[RenderedPart, BgrImage]]) -> None:
     """Without a bank and without measurements the golden image alone is pasted, as before."""
     choices = {key: value for key, value in recipe.manifest.choices.items() if key != "repair"}
