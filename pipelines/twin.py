@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from inspector.generator.choose import IGNORE_REFERENCES, RepairChoice, choose_r
 from inspector.generator.net import NetRepairer
 from inspector.generator.peel import unpack_peel
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
+from inspector.generator.regions import expand_box
 from inspector.generator.repairer import Repairer, Twin
 from inspector.generator.view_images import DecodedTiles
 from inspector.geometry.registration import make_reference
@@ -28,6 +30,8 @@ REPAIR = "repair"
 """Where the choices of a recipe hold what `fit` measured about its twins."""
 
 RIM_PX = 12
+GAP_PX = 32
+"""Places closer than this are painted as one region (`split_mask`): so is what lies between them."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +79,7 @@ class TwinPainter:
             check_frame_size(pixels, self._frame_size)
         if not mask.any():
             return None
-        references, reason = self.place(pixels) if method not in IGNORE_REFERENCES else (None, None)
+        references, reason = self.place(pixels, mask) if method not in IGNORE_REFERENCES else (None, None)
         # What the peel learned with references says nothing of pictures painted without.
         repairers = self._bent if self._bent is not None and reason is None else self._repairers
         repairer = choose_repairer(method, repairers, self._choice, references is not None, reason)
@@ -91,11 +95,16 @@ class TwinPainter:
         has_references = self.has_references or method != "auto"
         return choose_repairer(method, self._repairers, self._choice, has_references).method
 
-    def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
-        """The references as they lie in a frame, or the reason why a recipe that has some cannot use them."""
+    def place(
+        self, pixels: BgrImage, mask: NDArray[np.bool_] | None = None
+    ) -> tuple[PlacedReferences | None, str | None]:
+        """The references as they lie in a frame, or the reason why a recipe that has some cannot use them.
+
+        What is going to be repaired, `mask` (H, W) bool, has no say in it.
+        """
         if self._bank is None:
             return None, None
-        found = self._bank.locate(pixels)
+        found = self._bank.locate(pixels, mask)
         if isinstance(found, NotPlaced):
             return None, f"no reference: {found.reason}"
         return found, None
@@ -161,12 +170,30 @@ def read_choice(recipe: Recipe, *, with_peel: bool = False) -> RepairChoice:
 
 
 def mask_detections(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
-    """(H, W) bool: the boxes of the detections and `RIM_PX` around each, because a box holds where the score is high.
+    """(H, W) bool: the boxes of the detections as `widen_mask` leaves them."""
+    return widen_mask(mask_boxes(pixels, detections))
 
-    What a defect reaches beyond its box would otherwise stay in the twin.
-    """
+
+def mask_boxes(pixels: BgrImage, detections: tuple[Detection, ...]) -> NDArray[np.bool_]:
+    """(H, W) bool: the boxes of the detections, no more."""
     mask = np.zeros(pixels.shape[:2], np.bool_)
     for detection in detections:
         x0, y0, x1, y1 = detection.box_xyxy_px
-        mask[max(0, y0 - RIM_PX) : y1 + RIM_PX, max(0, x0 - RIM_PX) : x1 + RIM_PX] = True
+        mask[y0:y1, x0:x1] = True
     return mask
+
+
+def widen_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is repaired for a (H, W) bool mask of suspicious places: `RIM_PX` more all around, narrow gaps closed.
+
+    A box holds where the score is high, and what a defect reaches beyond it would stay in the twin. Between two boxes
+    it would stay as a strip.
+    """
+    height, width = mask.shape
+    left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
+    x0, y0, x1, y1 = expand_box((left, top, left + wide, top + high), RIM_PX + GAP_PX, width, height)
+    rim, gap = (np.ones((2 * reach + 1, 2 * reach + 1), np.uint8) for reach in (RIM_PX, GAP_PX // 2))
+    wider = np.zeros_like(mask)
+    near = cv2.dilate(np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8), rim)
+    wider[y0:y1, x0:x1] = cv2.morphologyEx(near, cv2.MORPH_CLOSE, gap) > 0
+    return wider

@@ -8,9 +8,12 @@ import pytest
 
 from inspector.geometry.registration import (
     compose,
+    fill_unknown,
     find_part,
     invert,
     make_reference,
+    reduce_for_registration,
+    reduce_known,
     register,
     scale_matrix,
     scaling,
@@ -47,6 +50,41 @@ def test_a_known_motion_is_recovered(degrees: float, dx: float, dy: float, enlar
     reduced_px = max(1.0, WIDTH * enlarged / 400)
     assert np.abs(reach).max() < 0.35 * reduced_px
     assert found.confidence > 0.97
+
+
+@pytest.mark.parametrize("size", [(240, 320), (1333, 2001), (2160, 3840)])
+def test_a_single_masked_pixel_is_unknown_after_reducing(size: tuple[int, int]) -> None:
+    """At every size, in the middle and in the last row and column; the guard around it is a few pixels."""
+    reduced = reduce_for_registration(np.zeros((*size, 3), np.uint8)).shape[1::-1]
+    for row, column in ((size[0] // 3, size[1] // 3), (size[0] - 1, size[1] - 1), (0, 0)):
+        masked = np.zeros(size, np.bool_)
+        masked[row, column] = True
+        known = reduce_known(masked, (reduced[0], reduced[1]))
+        assert not known[row * reduced[1] // size[0], column * reduced[0] // size[1]]
+        assert 0 < (~known).sum() <= 81
+    assert reduce_known(np.zeros(size, np.bool_), (reduced[0], reduced[1])).all()
+
+
+@pytest.mark.parametrize("any_angle", [False, True])
+@pytest.mark.parametrize("model", ["shift", "rigid", "affine", "perspective"])
+def test_everything_known_is_as_without_a_mask(model: str, any_angle: bool) -> None:
+    """The same matrix and confidence."""
+    reference = make_reference(paint_board(1), model, any_angle=any_angle)
+    frame = paint_board(2)
+    plain = register(reference, frame)
+    known = register(reference, frame, np.ones((HEIGHT, WIDTH), np.bool_))
+    assert np.array_equal(plain.matrix, known.matrix) and plain.confidence == known.confidence
+
+
+def test_a_hole_is_closed_with_the_colour_around_it() -> None:
+    """Nothing of what lay there is left, what is known stays as it is; a frame without anything known stays finite."""
+    board = np.full((120, 160, 3), (200, 100, 50), np.uint8)
+    known = np.ones((120, 160), np.bool_)
+    known[40:80, 50:110] = False
+    spoiled = board.copy()
+    spoiled[~known] = 255
+    assert np.array_equal(fill_unknown(spoiled, known), board)
+    assert fill_unknown(board, np.zeros_like(known)).shape == board.shape
 
 
 def test_a_fixed_background_does_not_outvote_the_part() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inspector.errors import RecipeTamperedError
 from inspector.generator import bank_building
@@ -12,13 +13,14 @@ from inspector.generator.bank_building import BuiltBank, Pose, build_bank
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
 from inspector.generator.view_images import DecodedTiles, StoredImages
-from inspector.geometry.registration import make_reference, warp
+from inspector.geometry.registration import make_reference, transform_points, warp
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage
 from inspector.scenes.renderer import SceneRenderer
 from tests.part_images import paint_board, paint_surface
 
 SIZE = (320, 240)
+CORNERS = np.array([[60.0, 50.0], [260.0, 50.0], [260.0, 190.0], [60.0, 190.0]])
 
 
 class Images:
@@ -160,6 +162,79 @@ def test_another_product_is_refused() -> None:
             frame = line.render(number).pixels
             assert banks[own].place(frame) is not None
             assert isinstance(banks[1 - own].locate(frame), NotPlaced)
+
+
+def hide(x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
+    """A mask of one box."""
+    mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@pytest.mark.parametrize("box", [(50, 45, 170, 130), (150, 60, 200, 180), (100, 100, 104, 104)])
+def test_a_good_part_lies_where_it_lay_before_it_was_hidden(bank: ReferenceBank, box: tuple[int, ...]) -> None:
+    """The pose of the whole frame is kept to the bit, and the confidence is about as high beside a mask."""
+    frame, mask = paint_board(52), hide(*box)
+    whole, beside = place(bank, frame), bank.place(frame, mask)
+    assert beside is not None and np.array_equal(beside.to_frame, whole.to_frame)
+    assert 0.0 < abs(beside.confidence - whole.confidence) < 0.06
+
+
+def test_what_is_hidden_hardly_moves_the_references(bank: ReferenceBank) -> None:
+    """Whatever lies under the mask the part lies within half a pixel of where it lies when it is good."""
+    frame, mask = paint_board(52), hide(50, 45, 170, 130)
+    whole = place(bank, frame)
+    for hidden in (0, 255, np.random.default_rng(3).integers(0, 255, (mask.sum(), 3)), 255 - frame[mask]):
+        spoiled = frame.copy()
+        spoiled[mask] = hidden
+        placed = bank.place(spoiled, mask)
+        assert placed is not None
+        moved = transform_points(placed.to_frame, CORNERS) - transform_points(whole.to_frame, CORNERS)
+        assert np.abs(moved).max() < 0.5
+
+
+def test_a_part_is_recognised_beside_its_defect(bank: ReferenceBank) -> None:
+    """A plate over half of the board: refused as a whole, placed by what is left of it."""
+    frame, mask = paint_board(53), hide(40, 35, 160, 205)
+    frame[mask] = np.kron(np.indices((170, 120)).sum(axis=0) // 10 % 2, np.ones(1, np.uint8)).ravel()[:, None] * 255
+    assert isinstance(bank.locate(frame), NotPlaced)
+    placed = bank.place(frame, mask)
+    assert placed is not None
+    good = place(bank, paint_board(53))
+    assert np.abs(transform_points(placed.to_frame, CORNERS) - transform_points(good.to_frame, CORNERS)).max() < 0.5
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 1.0])
+def test_another_part_is_refused_however_much_of_it_is_hidden(bank: ReferenceBank, share: float) -> None:
+    """A surface, a negative and a mirrored board under a mask in the middle: too little to tell by is a refusal too."""
+    width, height = (round(side * share**0.5) for side in SIZE)
+    x0, y0 = (SIZE[0] - width) // 2, (SIZE[1] - height) // 2
+    mask = hide(x0, y0, x0 + width, y0 + height)
+    for frame in (paint_surface(4), np.asarray(255 - paint_board(4), np.uint8), turned(paint_board(4))):
+        assert isinstance(bank.locate(frame, mask), NotPlaced)
+
+
+def test_a_good_part_is_placed_under_any_mask(bank: ReferenceBank) -> None:
+    """Where too little is left the whole frame counts: a good board is placed even when all of it is to be repaired."""
+    frame = paint_board(54)
+    whole = place(bank, frame)
+    for mask in (hide(0, 0, 320, 240), hide(30, 30, 290, 210), hide(0, 0, 1, 1)):
+        placed = bank.place(frame, mask)
+        assert placed is not None
+        moved = transform_points(placed.to_frame, CORNERS) - transform_points(whole.to_frame, CORNERS)
+        assert np.abs(moved).max() < 0.5
+
+
+def test_the_view_is_chosen_beside_the_mask(boards: list[BgrImage]) -> None:
+    """A board most of which is hidden under its other side: by what is left it is the side that it is."""
+    built = build_bank(Images([*boards, *(turned(paint_board(seed)) for seed in range(20, 28))]))
+    assert built is not None and len(built.views) == 2
+    bank = unpack_bank(built.content)
+    one, other = paint_board(60), turned(paint_board(61))
+    mask = hide(40, 30, 190, 210)
+    mixed = np.where(mask[..., None], other, one)
+    chosen = bank.place(mixed, mask)
+    assert chosen is not None and set(built.views[chosen.view]) <= set(range(8))
 
 
 def test_the_nearest_are_chosen_by_the_ring(boards: list[BgrImage]) -> None:

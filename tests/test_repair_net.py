@@ -26,6 +26,7 @@ from inspector.generator.repair_model import (
     load_repair_model,
 )
 from inspector.generator.view_images import PixelImages
+from inspector.images import is_grey
 from inspector.records import BgrImage
 
 pytest.importorskip("torch", reason="the net under test is built with PyTorch, the extra `train`")
@@ -112,6 +113,19 @@ def test_what_is_masked_does_not_show(model: RepairModel) -> None:
     twins = [repairer.repair(frame, mask, references).pixels for frame in (one, other)]
 
     assert np.array_equal(twins[0][mask], twins[1][mask])
+
+
+@pytest.mark.parametrize("with_references", [True, False], ids=["references", "surface"])
+def test_the_twin_of_a_grey_frame_is_grey(model: RepairModel, with_references: bool) -> None:
+    """A grey camera shows no colour, so neither does what is painted; one coloured pixel nearby, and it may."""
+    grey = np.repeat(draw_part()[..., :1], 3, axis=2)
+    mask, references = mask_of((150, 100, 260, 180)), place(grey) if with_references else None
+    twin = NetRepairer(model).repair(grey, mask, references).pixels
+    assert is_grey(grey) and is_grey(twin)
+    coloured = grey.copy()
+    coloured[95, 140] = (1, 2, 3)
+    assert not is_grey(coloured)
+    assert not is_grey(NetRepairer(model).repair(coloured, mask, references).pixels[100:180, 150:260])
 
 
 def test_the_net_adds_to_the_base(model: RepairModel, monkeypatch: pytest.MonkeyPatch) -> None:

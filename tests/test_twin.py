@@ -18,11 +18,11 @@ from inspector.generator.bank_file import unpack_bank
 from inspector.generator.choose import load_repairers
 from inspector.generator.repairer import Twin
 from inspector.images import sha256_hex
-from inspector.records import BgrImage
+from inspector.records import BgrImage, Detection
 from inspector.scenes.renderer import RenderedPart, SceneRenderer, write_good_images
 from pipelines.fit import fit_recipe
 from pipelines.repair import repair_image
-from pipelines.twin import TwinPainter, read_bank
+from pipelines.twin import GAP_PX, RIM_PX, TwinPainter, mask_detections, read_bank
 from reports.xmp import read_packet
 from tests.part_images import paint_surface, write_images
 from tests.small_line import SHIPPED_MASKS, call_inspector, measure_repairs_on
@@ -91,6 +91,23 @@ def test_the_twin_of_a_defective_board_is_the_board_without_its_defects(
     assert after < before / 4
 
 
+def test_suspicious_places_are_repaired_with_a_rim_and_what_lies_between_them() -> None:
+    """A narrow gap is closed, a wide one is not; nothing is repaired where nothing is suspicious."""
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    boxes = (
+        (100, 100, 140, 140),
+        (140 + 2 * RIM_PX + GAP_PX - 2, 100, 240, 140),
+        (400, 100, 440, 140),
+        (0, 390, 5, 400),
+    )
+    mask = mask_detections(pixels, tuple(Detection(box, 2.0) for box in boxes))
+    assert mask[100 - RIM_PX : 140 + RIM_PX, 100 - RIM_PX : 240 + RIM_PX].all()
+    assert not mask[:, 240 + RIM_PX : 400 - RIM_PX].any() and mask[100:140, 400 - RIM_PX : 440 + RIM_PX].all()
+    assert not mask[: 100 - RIM_PX].any() and not mask[140 + RIM_PX : 390 - RIM_PX].any()
+    assert mask[390 - RIM_PX :, : 5 + RIM_PX].all()
+    assert not mask_detections(pixels, ()).any()
+
+
 def test_fit_keeps_the_good_images_and_says_which_method_won(recipe: Recipe) -> None:
     """The bank is a file of the recipe like the others; the choices hold the figures of every method."""
     manifest = recipe.manifest
@@ -138,6 +155,21 @@ def test_another_product_falls_back_and_is_marked(painter: TwinPainter) -> None:
     with pytest.raises(InputError, match=r"\(no reference: "):
         painter.paint(pixels, mask, "paste")
     assert paint(painter, pixels, mask, "ns").fallback is None
+
+
+def test_a_large_defect_does_not_refuse_its_references(
+    painter: TwinPainter, parts: list[tuple[RenderedPart, BgrImage]]
+) -> None:
+    """A chequered plate over the middle of a good board: as a whole it is no board, beside the plate it is one."""
+    _, good = parts[0]
+    mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
+    mask[70:290, 200:440] = True
+    frame = good.copy()
+    frame[mask] = (np.indices((220, 240)).sum(axis=0) // 12 % 2 * 255).astype(np.uint8).reshape(-1, 1)
+    assert painter.place(frame)[1] is not None
+    twin = paint(painter, frame, mask)
+    assert (twin.method, twin.fallback) == ("paste", None)
+    assert error(twin.pixels, good, mask) < 2.0 * error(paint(painter, good, mask).pixels, good, mask)
 
 
 def test_an_older_recipe_has_its_golden_image(recipe: Recipe, parts: list[tuple[RenderedPart, BgrImage]]) -> None:

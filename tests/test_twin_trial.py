@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inspector.generator.references import PlacedReferences
 from inspector.generator.repairer import Twin
-from inspector.records import BgrImage
+from inspector.records import AnomalyMap, BgrImage
 from tests.part_images import paint_board, write_images
 from tools.twin import lanes, speed
 from tools.twin.determinism import measure_leak
@@ -26,7 +28,7 @@ from tools.twin.methods import METHODS, PRODUCT_METHODS, ProductPainter
 from tools.twin.nearest import NearestGood
 from tools.twin.peels import judge_peels, measure_peels
 from tools.twin.quality import score_mask
-from tools.twin.real_defects import Fall, describe_defects, judge_defects, measure_defects, sum_changes
+from tools.twin.real_defects import Fall, Reading, describe_defects, judge_defects, measure_defects, sum_changes
 from tools.twin.restoring import describe_restoring, judge_restoring, measure_restoring
 from tools.twin.sets import TrialSet, open_sets
 from tools.twin.speed import CASES, judge_speed, measure_speed
@@ -140,6 +142,53 @@ def test_real_defects_fall_to_the_good_median_when_the_reference_is_painted(sett
     assert good["methods"]["paste"]["rises"] + good["methods"]["paste"]["falls"] <= good["masks"] == 6
     assert all("boards" in line for line in describe_defects(figures) if line.startswith("- "))
     assert [item.met for item in judge_defects(figures)] == [True, True]
+
+
+def test_marked_defects_are_repaired_with_a_rim_and_missed_ones_left_out(
+    settings: TrialSettings, tmp_path: Path
+) -> None:
+    """A mark tighter than its spot: the outline stays with the mask to the letter only. A mark on nothing is missed."""
+    root = tmp_path / "boards"
+    images = [paint_board(seed, defect=True) for seed in (70, 71)]
+    marks = [np.asarray(cv2.erode(find_spot(image), np.ones((7, 7), np.uint8)), np.uint8) for image in images]
+    nothing = np.zeros_like(marks[0])
+    nothing[90:110, 200:220] = 255
+    write_images(root / "train" / "good", [paint_board(0)])
+    write_images(root / "test" / "good", [paint_board(seed) for seed in range(50, 54)])
+    write_images(root / "test" / "spot", [*images, paint_board(72)])
+    (root / "ground_truth" / "spot").mkdir(parents=True)
+    for number, mark in enumerate((*marks, nothing)):
+        cv2.imwrite(str(root / "ground_truth" / "spot" / f"{number:03d}_mask.png"), mark)
+    fitted = settings.sets[0]
+    marked = replace(settings, sets=[TrialSet(root, fitted.data_dir, 1)])
+    figures = measure_defects(marked).figures["sets"]["boards"]["defects"]
+    assert (figures["images"], figures["missed"], figures["masks"]) == (2, 1, "marked")
+    paste = figures["methods"]["paste"]
+    assert paste["share_of_way"] > 0.9
+    assert paste["strict"] < paste["share_of_way"] - 0.2
+
+
+def find_spot(board: BgrImage) -> NDArray[np.uint8]:
+    """255 where the white spot in the middle of a spoiled board is."""
+    white = np.zeros(board.shape[:2], np.uint8)
+    white[90:150, 130:190] = 255 * (board[90:150, 130:190].min(axis=2) > 190)
+    return np.asarray(cv2.morphologyEx(white, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8)
+
+
+def test_a_place_that_scores_as_good_ones_do_is_left_out() -> None:
+    """Nothing can fall there; elsewhere each method has its own fall."""
+    place = np.zeros((8, 8), np.bool_)
+    place[2, 2] = True
+
+    def level(value: float) -> AnomalyMap:
+        return AnomalyMap(np.full((2, 2), value, np.float32), 4)
+
+    reading = Reading({"one": [], "other": []})
+    after = {"one": level(1.0), "other": level(3.0)}
+    reading.read(level(1.0), after, [level(1.0), level(0.5), level(2.0)], place)
+    assert reading.no_higher == 1 and reading.share("one") is None
+    reading.read(level(3.0), after, [level(1.0), level(0.5), level(2.0)], place)
+    assert reading.share("one") == 1.0 and reading.share("other") == 0.0
 
 
 def test_a_fall_below_the_good_median_wins_nothing() -> None:

@@ -27,6 +27,7 @@ from inspector.images import encode_jpeg
 from inspector.records import BgrImage, BoxPx
 from pipelines.dataset import TestImage, read_image
 from pipelines.logs import configure_logging
+from pipelines.twin import mask_boxes, widen_mask
 from reports.formats import plural
 from reports.html import make_environment
 from tools.twin.methods import CLASSICAL, OURS, Painted, SetPainter
@@ -154,14 +155,13 @@ class SetGallery:
         marked = read_defect(image, pixels)
         detections = self._set.scorer.score_frame(pixels).detections
         if marked is not None:
-            mask, box = marked, _bound(marked)
+            box = _bound(marked)
         elif detections:
-            mask = np.zeros(pixels.shape[:2], np.bool_)
-            for item in detections:
-                mask[item.box_xyxy_px[1] : item.box_xyxy_px[3], item.box_xyxy_px[0] : item.box_xyxy_px[2]] = True
             box = max(detections, key=lambda item: item.score).box_xyxy_px
         else:
             return None
+        boxes = mask_boxes(pixels, detections)
+        mask = widen_mask(boxes if marked is None else boxes | marked)
         source = (
             "marked by people" if marked is not None else f"found by the detector, {plural(len(detections), 'region')}"
         )

@@ -32,6 +32,14 @@ MAX_PART_SHARE = 0.9
 MAX_SCALE_CHANGE = 1.25
 MAX_PERSPECTIVE = 0.3
 """How much nearer one end of the frame may be to the camera than the other, as a share of the distance."""
+LEAST_KNOWN = 0.3
+"""Share of the part that a mask must leave, or there is too little to tell the part by."""
+KNOWN_GUARD_PX = 3
+FILL_CELL_PX = 4
+FILL_SIGMA_CELLS = 3.0
+FILL_FAR = 1e-3
+"""What all of the frame counts in the colour of a hole: only where nothing near is known."""
+WHOLLY_KNOWN = 0.999
 MODELS = {
     "shift": cv2.MOTION_TRANSLATION,
     "rigid": cv2.MOTION_EUCLIDEAN,
@@ -137,7 +145,7 @@ def make_reference(pixels: BgrImage, model: str = "rigid", *, any_angle: bool = 
     return Reference(to_grey(small), np.asarray(part, np.bool_), outline, scale, model, any_angle)
 
 
-def register(reference: Reference, pixels: BgrImage) -> Registration:
+def register(reference: Reference, pixels: BgrImage, known: Mask | None = None) -> Registration:
     """Register a frame of the reference's size: coarse start, then ECC (Evangelidis and Psarakis 2008).
 
     The start is the best of: no motion, phase correlation, and the two parts laid on each other by their
@@ -145,28 +153,76 @@ def register(reference: Reference, pixels: BgrImage) -> Registration:
     is chosen, so that a part which looks nearly alike at several angles is told by its detail. Never raises: what
     cannot be matched has confidence near 0. The confidence is the correlation of the part's grey values after
     registration.
+
+    `known`, (h, w) bool at the frame's reduced size, is where the frame is to be believed. What it leaves out may
+    suggest a start (`fill_unknown` takes that from it too), but has no say in which one is taken, in the refinement
+    and in the confidence. A pose that leaves less than `LEAST_KNOWN` of the part to see has confidence 0.
     """
     small = reduce_for_registration(pixels)
     grey = to_grey(small)
     starts = [np.eye(2, 3), _phase_shift(reference, grey)]
     if reference.any_angle:
-        starts = _any_angle_starts(reference, small, grey)
+        starts = _any_angle_starts(reference, small, grey, known)
     elif reference.has_background:
         starts.extend(_moment_starts(reference, small))
-    scored = [(_match(reference, grey, start), start) for start in starts]
+    scored = [(match_part(reference, grey, start, known), start) for start in starts]
     best, matrix = max(scored, key=lambda item: item[0])
     first = _first_model(reference)
     for side, iterations in REFINEMENTS[1:] if reference.any_angle else REFINEMENTS:
-        refined = _refine(reference, grey, matrix, side, iterations, first)
+        refined = _refine(reference, grey, matrix, side, iterations, first, known)
         if refined is not None:
-            match = _match(reference, grey, refined)
+            match = match_part(reference, grey, refined, known)
             if match >= best:
                 best, matrix = match, refined
     if reference.model == "perspective":
-        refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective")
-        if refined is not None and (match := _match(reference, grey, refined)) > best:
+        refined = _refine(reference, grey, matrix, *REFINEMENTS[-1], "perspective", known)
+        if refined is not None and (match := match_part(reference, grey, refined, known)) > best:
             best, matrix = match, refined
     return Registration(scale_matrix(matrix, reference.scale), float(np.clip(best, 0.0, 1.0)))
+
+
+def reduce_known(masked: Mask, size: tuple[int, int]) -> Mask:
+    """What is known of a frame (H, W) reduced to `size` (width, height) when `masked` is not: a guard is left out too.
+
+    The guard covers what the blur of `to_grey` carries out of the mask.
+    """
+    touched = masked.view(np.uint8) * np.uint8(255)
+    while min(touched.shape[0] // size[1], touched.shape[1] // size[0]) >= 4:
+        odd = (0, touched.shape[0] % 2, 0, touched.shape[1] % 2)
+        even = cv2.copyMakeBorder(touched, *odd, cv2.BORDER_REPLICATE) if any(odd) else touched
+        halved = cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        touched = np.asarray(cv2.threshold(halved, 0, 255, cv2.THRESH_BINARY)[1], np.uint8)
+    guard = np.ones((2 * KNOWN_GUARD_PX + 1, 2 * KNOWN_GUARD_PX + 1), np.uint8)
+    return np.asarray(cv2.dilate(cv2.resize(touched, size, interpolation=cv2.INTER_AREA), guard) == 0, np.bool_)
+
+
+def lay_known(known: Mask, matrix: Matrix, size: tuple[int, int]) -> Mask:
+    """What is known of a frame, laid on the reference; outside the frame it is what it is at its edge."""
+    laid = warp(known.view(np.uint8), matrix, size, cv2.BORDER_REPLICATE, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(laid > 0, np.bool_)
+
+
+def tells_enough(reference: Reference, matrix: Matrix, known: Mask) -> bool:
+    """Whether at least `LEAST_KNOWN` of the part is known where it lies in a frame."""
+    return _known_part(reference, matrix, known) is not None
+
+
+def _known_part(reference: Reference, matrix: Matrix, known: Mask) -> Mask | None:
+    """What is known of the part in a pose, None where it is too little."""
+    seen = reference.part & lay_known(known, matrix, (known.shape[1], known.shape[0]))
+    return seen if np.count_nonzero(seen) >= LEAST_KNOWN * np.count_nonzero(reference.part) else None
+
+
+def fill_unknown(small: BgrImage, known: Mask) -> BgrImage:
+    """A reduced frame with what is unknown closed over by the colour around it: nothing of it is left to be matched."""
+    weight = known.astype(np.float32)[..., None]
+    planes = np.concatenate([small * weight, weight], axis=2)
+    size = (max(1, small.shape[1] // FILL_CELL_PX), max(1, small.shape[0] // FILL_CELL_PX))
+    coarse = cv2.resize(planes, size, interpolation=cv2.INTER_AREA)
+    around = cv2.GaussianBlur(coarse, (0, 0), FILL_SIGMA_CELLS) + np.float32(FILL_FAR) * coarse.mean(axis=(0, 1))
+    around = cv2.resize(around, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR)
+    filled = np.rint(around[..., :3] / np.maximum(around[..., 3:], np.float32(1e-6)))
+    return np.where(known[..., None], small, np.clip(filled, 0, 255)).astype(np.uint8)
 
 
 def scaling(factor: float) -> Matrix:
@@ -256,7 +312,7 @@ def _moment_starts(reference: Reference, small: BgrImage) -> list[Matrix]:
     return starts
 
 
-def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey) -> list[Matrix]:
+def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey, known: Mask | None) -> list[Matrix]:
     """The likeliest poses all around the circle, as they were guessed and coarsely refined."""
     frame_part = find_part(_halved(small)) if reference.has_background else None
     if frame_part is not None and not frame_part.all():
@@ -265,9 +321,9 @@ def _any_angle_starts(reference: Reference, small: BgrImage, grey: Grey) -> list
         found = candidates_of_part(reference.grey, reference.outline, grey, np.asarray(whole, np.bool_))
     else:
         found = candidates_of_frame(reference.grey, grey)
-    likeliest = sorted(found, key=lambda start: _match(reference, grey, start), reverse=True)[:MOST_REFINED]
+    likeliest = sorted(found, key=lambda start: match_part(reference, grey, start, known), reverse=True)[:MOST_REFINED]
     first = _first_model(reference)
-    refined = (_refine(reference, grey, start, *REFINEMENTS[0], first) for start in likeliest)
+    refined = (_refine(reference, grey, start, *REFINEMENTS[0], first, known) for start in likeliest)
     return [*likeliest, *(matrix for matrix in refined if matrix is not None)]
 
 
@@ -288,8 +344,10 @@ def _centre_and_angle(mask: Mask) -> tuple[NDArray[np.float64], float]:
     return np.array([moments["m10"] / area, moments["m01"] / area]), float(angle)
 
 
-def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int, model: str) -> Matrix | None:
-    """ECC at a long side of `side` px on the part alone; None when it fails or leaves the plausible.
+def _refine(
+    reference: Reference, grey: Grey, start: Matrix, side: int, iterations: int, model: str, known: Mask | None = None
+) -> Matrix | None:
+    """ECC at a long side of `side` px on what is known of the part; None when it fails or leaves the plausible.
 
     The frame is first laid on the reference by `start`: then one crop and one mask fit both images.
     """
@@ -302,6 +360,9 @@ def _refine(reference: Reference, grey: Grey, start: Matrix, side: int, iteratio
     laid_by = compose(scale_matrix(start, 1.0 / factor), crop)
     laid = warp(theirs, laid_by, (width, height), cv2.BORDER_REPLICATE)
     window = np.s_[y : y + height, x : x + width]
+    if known is not None:
+        share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        mask[window][~lay_known(np.asarray(share > WHOLLY_KNOWN), laid_by, (width, height))] = 0
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, ECC_EPSILON)
     still: NDArray[np.float32] = np.eye(3 if model == "perspective" else 2, 3, dtype=np.float32)
     try:
@@ -326,12 +387,18 @@ def _is_plausible(matrix: Matrix, grey: Grey) -> bool:
     return bool(within and tilt <= MAX_PERSPECTIVE)
 
 
-def _match(reference: Reference, grey: Grey, matrix: Matrix) -> float:
-    """Correlation of the reference's part with the frame laid on it; pixels outside the frame are left out."""
+def match_part(reference: Reference, grey: Grey, matrix: Matrix, known: Mask | None = None) -> float:
+    """Correlation, -1..1, of the reference's part with a frame laid on it, both at the reference's reduced size.
+
+    Pixels outside the frame are left out, and those that are not `known` (h, w); 0 where too little is left.
+    """
     size = (grey.shape[1], grey.shape[0])
     laid = warp(grey, matrix, size, cv2.BORDER_CONSTANT, value=-1.0)
-    valid = reference.part & (laid >= 0.0)
-    if valid.sum() < 0.5 * reference.part.sum():
+    part = reference.part if known is None else _known_part(reference, matrix, known)
+    if part is None:
+        return 0.0
+    valid = part & (laid >= 0.0)
+    if valid.sum() < 0.5 * part.sum():
         return 0.0
     ours, theirs = reference.grey[valid], np.asarray(laid, np.float32)[valid]
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()

@@ -61,9 +61,9 @@ class ProductPainter:
         """What `auto` takes where references can be placed, or where the recipe has none."""
         return self._painter.name_method(AUTO)
 
-    def place(self, pixels: BgrImage) -> tuple[PlacedReferences | None, str | None]:
+    def place(self, pixels: BgrImage, mask: Mask | None = None) -> tuple[PlacedReferences | None, str | None]:
         """The references as they lie in a frame, or why a recipe that has some cannot use them."""
-        return self._painter.place(pixels)
+        return self._painter.place(pixels, mask)
 
     def paint_placed(
         self, pixels: BgrImage, mask: Mask, method: str, placed: PlacedReferences | None, reason: str | None = None
@@ -75,7 +75,7 @@ class ProductPainter:
 
 
 class SetPainter:
-    """Every method on one data set. References are placed once in a frame, however many masks and methods follow."""
+    """Every method on one data set. References are placed once for a frame and a mask, however many methods follow."""
 
     def __init__(self, trial_set: TrialSet, threads: int, peeled: Repairer | str = "no peel was given") -> None:
         """`peeled` is the net with the line's peel on, or why there is none."""
@@ -83,6 +83,7 @@ class SetPainter:
         self._product = ProductPainter(trial_set.recipe, threads)
         self._nearest = NearestGood(trial_set.good) if trial_set.recipe.mode == "located" else None
         self._frame: BgrImage | None = None
+        self._mask: Mask | None = None
         self._placed: tuple[PlacedReferences | None, str | None] = (None, None)
 
     def paint(self, pixels: BgrImage, mask: Mask, method: str) -> Painted:
@@ -106,8 +107,8 @@ class SetPainter:
             if nearest is None:
                 raise InputError("no good image can be registered")
             return Painted(nearest, NEAREST)
-        if self._frame is not pixels:
-            self._frame, self._placed = pixels, self._product.place(pixels)
+        if self._frame is not pixels or self._mask is not mask:
+            self._frame, self._mask, self._placed = pixels, mask, self._product.place(pixels, mask)
         if method == PEEL:
             if isinstance(self._peeled, str):
                 raise InputError(self._peeled)

@@ -1,4 +1,16 @@
-"""Part `defects`: what the detector says of a repaired region, on real defects and on good parts."""
+"""Part `defects`: what the detector says of a repaired region, on real defects and on good parts.
+
+A real defect is repaired as the product does it: all that the detector found in the image and what people marked, each
+with the product's rim. The score is then read where the defect was, in the mark or, where nobody marked it, in the
+detector's boxes, and not in the rim: the detector smooths, so that cells at the border of a region see what lies around
+it, and a mark drawn tightly leaves the outline of the defect outside. A marked defect that the detector scores below
+its review threshold is none that the product would repair; it is left out, as an unmarked one is in which nothing was
+found.
+
+Beside this stand, for every method, the same figure with the marked defects that the detector misses (`every_mark`),
+and that of the mask to the letter (`strict`): nothing but the mark is repaired (or the boxes with their rim), missed
+defects count, and the score is read up to the border of what was repaired.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +23,9 @@ from numpy.typing import NDArray
 from inspector.detector.evidence import sign_test
 from inspector.records import AnomalyMap, BgrImage
 from pipelines.dataset import TestImage, read_image
-from pipelines.twin import mask_detections
+from pipelines.twin import mask_boxes, widen_mask
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, table
-from tools.twin.methods import METHODS, OURS, SetPainter
+from tools.twin.methods import METHODS, OURS, Painted, SetPainter
 from tools.twin.sets import TrialSet, read_defect
 
 LEAST_FALL = 0.9
@@ -58,41 +70,81 @@ def measure_defects(settings: TrialSettings) -> PartResult:
     return PartResult(figures, describe_defects(figures), judge_defects(figures))
 
 
+@dataclass(slots=True)
+class Reading:
+    """One way to measure the fall: a list for each method, in the order of the images."""
+
+    falls: dict[str, list[Fall]]
+    no_higher: int = 0
+
+    def read(self, before: AnomalyMap, after: dict[str, AnomalyMap], good: list[AnomalyMap], place: Mask) -> None:
+        """Add what the maps say of one place (H, W) bool, unless it scores no higher than on good images."""
+        found = score_inside(before, place)
+        usual = float(np.median([score_inside(item, place) for item in good]))
+        if found <= usual:
+            self.no_higher += 1
+            return
+        for method, falls in self.falls.items():
+            falls.append(Fall(found, score_inside(after[method], place), usual))
+
+    def share(self, method: str) -> float | None:
+        """Of the way to the good median, all images together; None without any."""
+        falls = self.falls[method]
+        return sum(fall.fallen for fall in falls) / sum(fall.way for fall in falls) if falls else None
+
+
 def _measure_defects(
     trial_set: TrialSet, painter: SetPainter, good_maps: list[AnomalyMap], settings: TrialSettings
 ) -> dict[str, Any]:
     chosen = _draw(trial_set.defective(), settings.defects, settings.seed)
     review = trial_set.recipe.thresholds.review
-    falls: dict[str, list[Fall]] = {method: [] for method in METHODS}
+    seen, every, strict = (Reading({method: [] for method in METHODS}) for _ in range(3))
     refused = dict.fromkeys(METHODS, 0)
-    nothing_found = nothing_to_fall = 0
+    painted_images = nothing_found = missed = 0
     for image in chosen:
         pixels = read_image(image.path)
         scoring = trial_set.scorer.score_frame(pixels)
-        marked = read_defect(image, pixels)
-        mask = marked if marked is not None else mask_detections(pixels, scoring.detections)
-        if not mask.any():
+        marked, boxes = read_defect(image, pixels), mask_boxes(pixels, scoring.detections)
+        defect = marked if marked is not None else boxes
+        if not defect.any():
             nothing_found += 1
             continue
-        before = score_inside(scoring.anomaly_map, mask)
-        good = float(np.median([score_inside(found, mask) for found in good_maps]))
-        if before <= good:
-            nothing_to_fall += 1
-            continue
-        for method, painted in painter.paint_all(pixels, mask).items():
-            refused[method] += painted.refused is not None
-            falls[method].append(Fall(before, _score(trial_set, painted.pixels, mask), good))
-    count = len(falls[METHODS[0]])
+        painted_images += 1
+        painted = painter.paint_all(pixels, widen_mask(defect | boxes))
+        for method in METHODS:
+            refused[method] += painted[method].refused is not None
+        after = _score_all(trial_set, painted)
+        every.read(scoring.anomaly_map, after, good_maps, defect)
+        if score_inside(scoring.anomaly_map, defect) >= review:
+            seen.read(scoring.anomaly_map, after, good_maps, defect)
+        else:
+            missed += 1
+        if marked is not None:
+            after = _score_all(trial_set, painter.paint_all(pixels, marked))
+        strict.read(scoring.anomaly_map, after, good_maps, marked if marked is not None else widen_mask(boxes))
     return {
-        "images": count,
+        "images": len(seen.falls[METHODS[0]]),
         "nothing_found": nothing_found,
-        "no_higher_than_good": nothing_to_fall,
+        "missed": missed,
+        "no_higher_than_good": seen.no_higher,
         "masks": "marked" if any(image.mask is not None for image in chosen) else "detector",
         "methods": {
-            method: None if refused[method] == count else _sum_falls(falls[method], refused[method], review)
+            method: None
+            if refused[method] == painted_images or not seen.falls[method]
+            else _sum_falls(seen.falls[method], refused[method], review)
+            | {"every_mark": every.share(method), "strict": strict.share(method)}
             for method in METHODS
         },
     }
+
+
+def _score_all(trial_set: TrialSet, painted: dict[str, Painted]) -> dict[str, AnomalyMap]:
+    """The detector's map of each method's picture; one picture is scored once."""
+    maps: dict[int, AnomalyMap] = {}
+    for item in painted.values():
+        if id(item.pixels) not in maps:
+            maps[id(item.pixels)] = trial_set.scorer.score_frame(item.pixels).anomaly_map
+    return {method: maps[id(item.pixels)] for method, item in painted.items()}
 
 
 def _sum_falls(falls: list[Fall], refused: int, review: float) -> dict[str, Any]:
@@ -169,10 +221,14 @@ def describe_defects(figures: dict[str, Any]) -> tuple[str, ...]:
         falls.append([f"{name} ({defects['images']}, {defects['masks']})", *map(_fall_cell, _each(defects))])
         goods.append([f"{name} ({good['masks']} masks)", *map(_good_cell, _each(good))])
         notes.append(
-            f"- {name}: left out {defects['nothing_found']} images in which nothing was found and "
-            f"{defects['no_higher_than_good']} whose region scores no higher than on good images"
+            f"- {name}: left out {defects['nothing_found']} images in which nothing was found, {defects['missed']} "
+            f"whose mark the detector misses and {defects['no_higher_than_good']} whose region scores no higher than "
+            "on good images"
         )
-    head = "share of the way to the good median, all images together / share of images ≥ 90 % / alarms left of"
+    head = (
+        "share of the way to the good median, all images together (with missed marks; the mask to the letter) / share "
+        "of images ≥ 90 % / alarms left of"
+    )
     change = "good parts: score in the mask rises : falls (median change), alarms after of before"
     return (*table((head, *METHODS), falls), "", *notes, "", *table((change, *METHODS), goods))
 
@@ -184,9 +240,14 @@ def _each(found: dict[str, Any]) -> list[dict[str, Any] | None]:
 def _fall_cell(result: dict[str, Any] | None) -> str:
     if result is None:
         return DASH
-    shares = f"{100 * result['share_of_way']:.1f} % / {100 * result['share_reaching']:.0f} %"
+    others = "; ".join(_percent(result[name]) for name in ("every_mark", "strict"))
+    shares = f"{_percent(result['share_of_way'])} ({others}) / {100 * result['share_reaching']:.0f} %"
     refused = f", {result['refused']} without reference" if result["refused"] else ""
     return f"{shares} / {result['alarms_after']} of {result['alarms_before']}{refused}"
+
+
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.1f} %"
 
 
 def _good_cell(result: dict[str, Any] | None) -> str:

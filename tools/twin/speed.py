@@ -48,7 +48,7 @@ def measure_speed(settings: TrialSettings) -> PartResult:
         "size": f"{frame.shape[1]}x{frame.shape[0]}",
         "load_average": os.getloadavg()[0],
         "verdict_ms": median_ms(lambda: scorer.score_frame(frame)),
-        "placing_ms": median_ms(lambda: painter.place(frame)),
+        "placing_ms": median_ms(lambda: painter.place(frame, masks["four regions of 512×512 px"])),
         "cases": {},
     }
     for number, (case, mask) in enumerate(masks.items()):
@@ -89,7 +89,7 @@ def _time_method(painter: ProductPainter, frame: BgrImage, mask: Mask, method: s
     """Median milliseconds; None for a method that does not work here."""
     try:
         if placed:
-            where = painter.place(frame)
+            where = painter.place(frame, mask)
             return median_ms(lambda: painter.paint_placed(frame, mask, method, *where))
         return median_ms(lambda: painter.paint(frame, mask, method))
     except InputError:
