@@ -211,4 +211,4 @@ def _show_caches(found: dict[str, float | None] | None) -> str:
         DASH if (value := found[name]) is None else f"{value:.0f}"
         for name in ("cached_ms", "encoded_anew_ms", "decoded_anew_ms")
     )
-    return shown if (saving := found["saving"]) is None else f"{shown} (−{100 * saving:.0f} %)"
+    return shown if (saving := found["saving"]) is None else f"{shown} ({-100 * saving:+.0f} %)"
