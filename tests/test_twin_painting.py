@@ -174,6 +174,24 @@ def test_a_large_region_is_as_good_as_a_small_one(corner: tuple[int, int]) -> No
     assert np.abs(twin.pixels[mask].astype(int) - truth[mask]).mean() < 3
 
 
+@pytest.mark.parametrize("side", [24, 90, 200, 400])
+def test_what_is_masked_moves_nothing(side: int) -> None:
+    """Where the references are shifted to is found from the surroundings alone, however close to the mask they look."""
+    size = (700, 600)
+    good = draw_part(*size)
+    shifts = [np.array([[1.0, 0.0, x], [0.0, 1.0, y]]) for x, y in ((1.6, -0.7), (-2.3, 1.4))]
+    references = place_references(
+        *(np.asarray(cv2.warpAffine(good, shift, size, borderMode=cv2.BORDER_REFLECT), np.uint8) for shift in shifts)
+    )
+    mask = mask_of(size, (120, 90, 120 + side, 90 + side))
+    frames = [good.copy(), good.copy()]
+    frames[0][mask], frames[1][mask] = 255, 0
+
+    one, other = (PasteRepairer().repair(frame, mask, references).pixels for frame in frames)
+
+    assert np.array_equal(one[mask], other[mask])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_workers_keep_the_order_and_hand_on_what_fails(threads: int) -> None:
     """Results come in the order of what was given; an error of a piece of work reaches the caller."""

@@ -19,6 +19,8 @@ MAX_TURN = 0.1
 STEPS = 6
 SMALLEST_STEP_PX = 0.02
 SAMPLES = 1200
+LEAST_SHARE = 1e-3
+"""Further from the ring nothing is known; no sample looks there."""
 Points = NDArray[np.float32]
 Warps = NDArray[np.float64]
 """(K, 3, 3), from the frame to each reference."""
@@ -31,7 +33,7 @@ def find_warps(around: Surroundings, references: NDArray[np.float32]) -> list[Ma
     looked for within `SEARCH_PX`, is where the others are looked for. Each is then moved and turned by Gauss-Newton
     steps of the inverse compositional kind (Baker and Matthews, 2004) with gain and offset free.
     """
-    source, placed = _blur_grey(around.source), [_blur_grey(reference) for reference in references]
+    source, placed = _blur_known(around), [_blur_grey(reference) for reference in references]
     rows, columns = around.sample_ring(SAMPLES)
     points = np.stack([columns, rows], axis=1).astype(np.float32)
     target = source[rows, columns]
@@ -53,6 +55,13 @@ def to_frame_px(warp: Matrix, around: Surroundings) -> Matrix:
 def _blur_grey(crop: FloatImage) -> FloatImage:
     """(h, w) float32, smooth enough for gradients."""
     return np.asarray(cv2.GaussianBlur(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), (0, 0), 1.0), np.float32)
+
+
+def _blur_known(around: Surroundings) -> FloatImage:
+    """The frame as by `_blur_grey`, from the ring alone: what is masked must not show in how references are moved."""
+    ring = around.ring.astype(np.float32)
+    share = cv2.GaussianBlur(ring, (0, 0), 1.0)
+    return np.asarray(_blur_grey(around.source * ring[..., None]) / np.maximum(share, LEAST_SHARE), np.float32)
 
 
 def _search_shift(source: FloatImage, placed: FloatImage, ring: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -99,9 +99,10 @@ def _time_method(painter: ProductPainter, frame: BgrImage, mask: Mask, method: s
 def _compare_caches(
     recipe: Recipe, frame: BgrImage, mask: Mask, method: str, settings: TrialSettings
 ) -> dict[str, float | None] | None:
-    """Repeated repairs of one recipe against those that decode its references anew, and, of a net, encode them anew.
+    """Repeated repairs of one recipe against those that keep nothing of its references, or, of a net, no features.
 
-    Interleaved; opening a painter is not counted.
+    `saving` is against those that keep nothing: they decode the references anew and encode them anew. Interleaved;
+    opening a painter is not counted.
     """
     kept = ProductPainter(recipe, settings.threads)
     found: dict[str, list[float]] = {"cached_ms": [], "decoded_anew_ms": [], "encoded_anew_ms": []}
@@ -119,7 +120,7 @@ def _compare_caches(
     except InputError:
         return None
     medians = {name: float(np.median(times)) if times else None for name, times in found.items()}
-    fast, slow = medians["cached_ms"], medians["encoded_anew_ms"]
+    fast, slow = medians["cached_ms"], medians["decoded_anew_ms"]
     return medians | {"saving": 1.0 - fast / slow if fast is not None and slow is not None else None}
 
 
@@ -153,7 +154,7 @@ def describe_speed(figures: dict[str, Any]) -> tuple[str, ...]:
     rows = [[case, *(cell(found[method]) for method in PRODUCT_METHODS)] for case, found in figures["cases"].items()]
     references, first = figures["references"], figures["first_use"]
     others = {
-        "four regions, references cached / encoded anew / decoded anew, ms": [
+        "four regions, references cached / encoded anew / decoded and encoded anew, ms": [
             _show_caches(references[method]) for method in PRODUCT_METHODS
         ],
         "first use after load, ms (load)": [
@@ -171,15 +172,8 @@ def describe_speed(figures: dict[str, Any]) -> tuple[str, ...]:
     return (*table(head, rows + [[name, *cells] for name, cells in others.items()]), "", note)
 
 
-def _describe_caches(found: dict[str, float | None] | None) -> str:
-    if found is None:
-        return DASH
-    names = ("cached_ms", "encoded_anew_ms", "decoded_anew_ms")
-    return " / ".join(DASH if found[name] is None else f"{found[name]:.0f}" for name in names)
-
-
 def judge_speed(figures: dict[str, Any]) -> tuple[Criterion, ...]:
-    """Of the net where there is one, else of what the product takes; the cache is the net's alone."""
+    """Of the net where there is one, else of what the product takes; the saving is that of the net."""
     cases = figures["cases"]
     ours = next((name for name in OURS if next(iter(cases.values()))[name] is not None), OURS[-1])
     criteria = [
@@ -217,4 +211,4 @@ def _show_caches(found: dict[str, float | None] | None) -> str:
         DASH if (value := found[name]) is None else f"{value:.0f}"
         for name in ("cached_ms", "encoded_anew_ms", "decoded_anew_ms")
     )
-    return shown if (saving := found["saving"]) is None else f"{shown} (−{100 * saving:.0f} %)"
+    return shown if (saving := found["saving"]) is None else f"{shown} ({-100 * saving:+.0f} %)"
