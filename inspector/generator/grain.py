@@ -22,6 +22,8 @@ RIM_PX = 64
 TREND_PX = 32.0
 """What varies more slowly is the picture's own; the rest is continued from around the hole."""
 LARGEST_HOLE_PX = 320
+OUTLIER_RMS = 3.0
+"""Lines are far off the trend, and no rest of a defect."""
 FINE_PX = 4.0
 """Grain is finer than this."""
 GRAIN_SHARE = 0.5
@@ -60,7 +62,7 @@ def restore_grain(frame: FloatImage, painted: FloatImage, hole: NDArray[np.bool_
     known = cv2.erode((~hole).view(np.uint8), np.ones((5, 5), np.uint8)).astype(np.bool_)
     share = GRAIN_SHARE * np.clip((_measure_evenness(fine, known) - LEAST_EVEN) / (MOST_EVEN - LEAST_EVEN), 0.0, 1.0)
     base = trend + np.float32(share) * _draw_grain(fine, known) if share > 0 else trend
-    return np.where(outside, frame, carry_in(frame, np.asarray(base, np.float32), hole, LARGEST_HOLE_PX))
+    return np.where(outside, frame, carry_in(frame, np.asarray(base, np.float32), hole, LARGEST_HOLE_PX, OUTLIER_RMS))
 
 
 def _draw_grain(fine: FloatImage, known: NDArray[np.bool_]) -> FloatImage:

@@ -26,7 +26,8 @@ MOST_POINTS = 300
 POINTS_RIM_PX = 6.0
 """As many known pixels at most, and no farther from the hole, decide what is inside."""
 LEAST_KNOWN = 16
-OUTLIER_RMS = 4.0
+OUTLIER_RMS = 1.5
+"""What is off by more is cut off there: beside a hole in a defective part it is the rest of the defect."""
 PAD_PX = 24
 """The spectrum is that of a torus, on which the crop must not touch itself."""
 NUGGET = 0.01
@@ -48,11 +49,10 @@ class Texture:
     @classmethod
     def learn(cls, values: FloatImage, known: Known) -> Texture:
         """From `values` (h, w, C) where `known` (h, w); the mean is taken for 0. Some must be known."""
-        rms = np.sqrt(np.square(values[known]).mean())
-        clipped = np.clip(values, -OUTLIER_RMS * rms, OUTLIER_RMS * rms) * known[..., None]
+        shown = values * known[..., None]
         size = (cv2.getOptimalDFTSize(known.shape[0] + PAD_PX), cv2.getOptimalDFTSize(known.shape[1] + PAD_PX))
         share = np.float32(1.0 / np.sqrt(np.count_nonzero(known)))
-        pattern = np.fft.rfft2((clipped * share).astype(np.float32), size, axes=(0, 1)).astype(np.complex64)
+        pattern = np.fft.rfft2((shown * share).astype(np.float32), size, axes=(0, 1)).astype(np.complex64)
         return cls((pattern.real**2 + pattern.imag**2).mean(axis=2), pattern, size)
 
     def extend(self, values: FloatImage, known: Known) -> FloatImage:
@@ -76,27 +76,42 @@ class Texture:
 
 
 def carry_in(
-    frame: FloatImage, base: FloatImage, hole: NDArray[np.bool_], largest_px: int = LARGEST_HOLE_PX
+    frame: FloatImage,
+    base: FloatImage,
+    hole: NDArray[np.bool_],
+    largest_px: int = LARGEST_HOLE_PX,
+    outlier_rms: float = OUTLIER_RMS,
 ) -> FloatImage:
     """The base with what it is off by around the `hole` carried into it: (h, w, 3) float32, unchanged outside.
 
-    `frame` (h, w, 3) counts outside of the hole alone.
+    `frame` (h, w, 3) counts outside of the hole alone. See `carry`.
     """
-    return np.asarray(base + carry(frame - base, hole, largest_px), np.float32)
+    return np.asarray(base + carry(frame - base, hole, largest_px, outlier_rms), np.float32)
 
 
-def carry(misfit: FloatImage, hole: NDArray[np.bool_], largest_px: int = LARGEST_HOLE_PX) -> FloatImage:
+def carry(
+    misfit: FloatImage,
+    hole: NDArray[np.bool_],
+    largest_px: int = LARGEST_HOLE_PX,
+    outlier_rms: float = OUTLIER_RMS,
+) -> FloatImage:
     """What a base is off by around the `hole` (h, w), inside of it: (h, w, 3) float32, 0 outside.
 
     `misfit` (h, w, 3) counts outside of the hole alone. A hole with a side above `largest_px` is closed at a half, a
-    quarter and so on of the resolution. With hardly anything known nothing is carried.
+    quarter and so on of the resolution. What is off by more than `outlier_rms` times the root mean square is cut off
+    there. With hardly anything known nothing is carried.
     """
     known = ~hole
-    errors = np.asarray(misfit * known[..., None], np.float32)
+    errors = _clip_outliers(np.asarray(misfit * known[..., None], np.float32), known, outlier_rms)
     if known.all() or np.count_nonzero(known) < LEAST_KNOWN or not errors.any():
         return np.zeros_like(errors)
     carried = _extend_reduced(errors, known, _choose_level(hole, largest_px))
     return np.asarray(carried * hole[..., None], np.float32)
+
+
+def _clip_outliers(errors: FloatImage, known: Known, outlier_rms: float) -> FloatImage:
+    limit = outlier_rms * float(np.sqrt(np.square(errors).mean(axis=2).sum() / max(1, np.count_nonzero(known))))
+    return np.asarray(np.clip(errors, -limit, limit), np.float32)
 
 
 def _choose_level(hole: NDArray[np.bool_], largest_px: int) -> int:
