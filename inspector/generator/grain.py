@@ -22,7 +22,7 @@ RIM_PX = 64
 TREND_PX = 32.0
 """What varies more slowly is the picture's own; the rest is continued from around the hole."""
 LARGEST_HOLE_PX = 320
-OUTLIER_RMS = 3.0
+OUTLIER_RMS = 10.0
 """Lines are far off the trend, and no rest of a defect."""
 FINE_PX = 4.0
 """Grain is finer than this."""
