@@ -39,14 +39,16 @@ class ScriptedHead:
         return scores
 
 
-def choose(*heads: Head) -> tuple[HeadName, ...]:
+def choose(*heads: Head, net_may_replace: bool = True) -> tuple[HeadName, ...]:
     dice = np.random.default_rng(5)
     size = (GRID[0] * CELL_PX + 2 * MARGIN_PX, GRID[1] * CELL_PX + 2 * MARGIN_PX, 3)
     pictures = [dice.integers(60, 200, size, dtype=np.uint8) for _ in range(IMAGES)]
     judged = [np.ones(GRID, np.bool_)] * IMAGES
-    choice = choose_heads(list(heads), pictures, judged, 0.05, lambda stage, done: None)
+    choice = choose_heads(
+        list(heads), pictures, judged, 0.05, lambda stage, done: None, net_may_replace=net_may_replace
+    )
     assert choice.painted > IMAGES
-    compared = {DEFAULT_HEADS, *((head.name,) for head in heads)}
+    compared = {DEFAULT_HEADS, *((head.name,) for head in heads if head.name != "net" or net_may_replace)}
     compared |= {JOINED_HEADS} if any(head.name == "net" for head in heads) else set()
     assert {item.heads for item in choice.candidates} == compared
     return choice.heads
@@ -88,6 +90,12 @@ def test_a_net_must_find_more_at_the_same_false_alarms(
     """It joins banks that find less, replaces banks that drown it, and is left out when good images alarm it."""
     banks = [ScriptedHead("energy", bank_is_noisy, 0.0), ScriptedHead("contrast", bank_is_noisy, 0.0)]
     assert choose(*banks, net) == chosen
+
+
+def test_a_net_never_replaces_banks_that_look_closer() -> None:
+    """Full resolution is not part of the comparison, so what it needs cannot lose it."""
+    banks = [ScriptedHead("energy", True, 0.0), ScriptedHead("contrast", True, 0.0)]
+    assert choose(*banks, ScriptedHead("net", False, 3.0), net_may_replace=False) == DEFAULT_HEADS
 
 
 def test_the_sign_test_is_one_sided_and_exact() -> None:

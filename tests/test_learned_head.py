@@ -75,7 +75,7 @@ def learn(root: Path, heads: tuple[HeadName, ...]) -> LearnedPart:
     """A part whose choice is made: the evidence has tests of its own."""
     images = open_good_images(root / "good")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(part_learning, "choose_heads", lambda *_: Choice(heads, 0, ()))
+        patch.setattr(part_learning, "choose_heads", lambda *_, **__: Choice(heads, 0, ()))
         return learn_part(images, 0.05, len(images), no_progress, teach=teach_difference)
 
 

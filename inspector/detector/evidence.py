@@ -78,9 +78,14 @@ def choose_heads(
     judged: list[Mask],
     false_alarm_target: float,
     progress: Callable[[str, float], None],
+    *,
+    net_may_replace: bool = True,
 ) -> Choice:
-    """Compare every sensible choice of the heads on `pictures` (good images with the banks' margin)."""
-    names = _candidates([head.name for head in heads])
+    """Compare every sensible choice of the heads on `pictures` (good images with the banks' margin).
+
+    Unless `net_may_replace` a net can only join the banks: full resolution, which is not compared here, needs them.
+    """
+    names = _candidates([head.name for head in heads], net_may_replace)
     by_name = {head.name: head for head in heads}
     units = {each: joint_unit([by_name[name] for name in each]) for each in names}
     good = _score_good(by_name, units)
@@ -126,10 +131,11 @@ def sign_test(better: int, worse: int) -> float:
     return sum(math.comb(tries, hits) for hits in range(better, tries + 1)) / 2.0**tries
 
 
-def _candidates(names: list[HeadName]) -> list[Heads]:
+def _candidates(names: list[HeadName], net_may_replace: bool) -> list[Heads]:
     """The default first."""
     joined = [JOINED_HEADS] if "net" in names else []
-    return [DEFAULT_HEADS, *((name,) for name in names), *joined]
+    alone: list[Heads] = [(name,) for name in names if name != "net" or net_may_replace]
+    return [DEFAULT_HEADS, *alone, *joined]
 
 
 def _limit(good: NDArray[np.float64], false_alarm_target: float) -> float:

@@ -152,7 +152,7 @@ def learn_part(
     taught = teach(pictures, part, progress) if teach is not None else None
     if taught is not None:
         heads.append(NetHead(taught, pictures, judged, part))
-    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress)
+    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress, net_may_replace=ratio == 1)
     chosen = [head for head in heads if head.name in choice.heads]
     held_out = combine(chosen, joint_unit(chosen))
     net_head = next((head for head in chosen if head.name == "net"), None)
