@@ -161,7 +161,7 @@ def _photograph(pixels: BgrImage, step: Floats, dice: np.random.Generator) -> tu
     """The painted part as another photograph shows it: moved a little, under other light, with noise."""
     height, width = step.shape
     turn, scale = float(np.degrees(dice.normal(0, 0.004))), float(1.0 + dice.normal(0, 0.003))
-    motion = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale)
+    motion = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale), np.float64)
     motion[:, 2] += dice.normal(0, 0.6, 2)
     how = cv2.INTER_LINEAR if dice.random() < 0.5 else cv2.INTER_CUBIC
     moved = cv2.warpAffine(pixels, motion, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT_101)

@@ -153,7 +153,7 @@ class NetHead:
         """(h, w): what the net that has not seen the image says of it, smoothed."""
         unseen = self._taught.unseen_by[index]
         found = self._net.compare(self._pictures[index], self._taught.references[unseen], self._gains[index])
-        return smooth_each(found)[unseen]
+        return np.asarray(smooth_each(found)[unseen], np.float32)
 
     def _without(self, index: int) -> PartStatistics:
         return self._statistics(self._taught.unseen_by[index], index)
@@ -165,9 +165,9 @@ class NetHead:
             for index, cells in enumerate(self._said)
             if self._taught.unseen_by[index] == net and index != left_out
         ]
-        mean = _pool(np.mean(said, axis=0, dtype=np.float32))
-        squares = np.sum([(cells - mean) ** 2 for cells in said], axis=0, dtype=np.float32)
-        variance = _pool(squares / np.float32(len(said) - 1))
+        stack = np.stack(said)
+        mean = _pool(stack.mean(axis=0))
+        variance = _pool(((stack - mean) ** 2).sum(axis=0) / np.float32(len(said) - 1))
         floor = np.median(variance[self._part]) + np.float32(SMALLEST_LOGIT_SD**2)
         inverse_sd = 1.0 / np.sqrt(variance + floor)
         return PartStatistics(mean[None].astype(np.float16), inverse_sd[None].astype(np.float16))
