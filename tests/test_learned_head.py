@@ -17,16 +17,17 @@ from inspector.detector.change_net import NETS, ChangeNet, TaughtNet, light_gain
 from inspector.detector.evidence import JOINED_HEADS, Choice
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
 from inspector.detector.graphs import GraphBuilder
+from inspector.detector.manifest import CalibrationRecord, RecipeVersion
 from inspector.detector.net_samples import CROP_PX, PAINTED, SampleMaker
 from inspector.detector.part_learning import LearnedPart, learn_part
 from inspector.detector.part_model import HeadName, Mask
 from inspector.detector.part_scorer import PartScorer
 from inspector.detector.recipe import pack_part
-from inspector.detector.recipe_store import NET, RecipeContent, RecipeStore
+from inspector.detector.recipe_store import NET, CalibratedContent, RecipeContent, RecipeStore
 from inspector.errors import RecipeTamperedError
 from inspector.geometry.tiles import Tile
 from inspector.images import sha256_hex
-from inspector.records import BgrImage
+from inspector.records import BgrImage, Thresholds
 from inspector.scenes.overlays import judge_families
 from pipelines.dataset import open_good_images
 from pipelines.fit import no_progress
@@ -151,6 +152,19 @@ def test_scoring_never_imports_torch(stored: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_a_calibrated_version_keeps_the_net(stored: Path) -> None:
+    """Other thresholds, the very same scores."""
+    store = RecipeStore(stored)
+    recipe = store.load("board")
+    known = RecipeVersion(version=recipe.ref.version, sha256=recipe.ref.sha256)
+    record = CalibrationRecord(same_scores=(known,), from_database=0, from_folder=20, odd=(), target=0.05)
+    content = CalibratedContent(Thresholds(2.0, 3.0), (0.0, 0.2), (0.0, 0.1), "a promise", record)
+    later = store.load(store.save_calibrated(recipe, content), require_released=False)
+    frame = paint_board(99, width=WIDTH, height=HEIGHT, defect=True)
+    assert later.net_graph == recipe.net_graph is not None
+    assert later.scorer().score_frame(frame).score == recipe.scorer().score_frame(frame).score
 
 
 def test_a_changed_or_missing_net_is_refused(stored: Path) -> None:
