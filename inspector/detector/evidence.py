@@ -2,8 +2,7 @@
 
 The painted families are those that no head was taught with (`inspector.scenes.overlays.FAMILIES`, "judge"). They rank
 heads only roughly, so the fixed banks stay unless another choice finds more by more than chance. A net that was trained
-on painted defects joins them only when it also raises no more false alarms, and replaces them only when it finds more
-without them by more than chance, too.
+on painted defects must also raise no more false alarms; it joins the banks, and replaces them where it finds more alone.
 """
 
 from __future__ import annotations
@@ -104,19 +103,11 @@ def choose_heads(
         for each in names
     )
     usual = max(candidates[0].false_alarms, false_alarm_target)
-    winners = [item for item in candidates if item.chance <= CHANCE and _may_win(item, usual, caught)]
-    best = max(winners, key=lambda item: (item.found, item.auroc), default=None)
+    winners = [
+        item for item in candidates if item.chance <= CHANCE and ("net" not in item.heads or item.false_alarms <= usual)
+    ]
+    best = max(winners, key=lambda item: (item.found, item.auroc, len(item.heads)), default=None)
     return Choice(best.heads if best else DEFAULT_HEADS, count, candidates)
-
-
-def _may_win(item: Candidate, usual_false_alarms: float, caught: dict[Heads, NDArray[np.bool_]]) -> bool:
-    """Whether the evidence is enough: of a net, which knows what painted defects look like, more is asked."""
-    if "net" not in item.heads:
-        return True
-    alone = item.heads == ("net",)
-    return item.false_alarms <= usual_false_alarms and (
-        not alone or _chance(caught[item.heads], caught[JOINED_HEADS]) <= CHANCE
-    )
 
 
 def _chance(caught: NDArray[np.bool_], usually: NDArray[np.bool_]) -> float:
