@@ -2,7 +2,7 @@
 
 The painted families are those that no head was taught with (`inspector.scenes.overlays.FAMILIES`, "judge"). They rank
 heads only roughly, so the fixed banks stay unless another choice finds more by more than chance. A net that was trained
-on painted defects must also raise no more false alarms; it joins the banks, and replaces them where it finds more alone.
+on painted defects must also raise no more false alarms; it joins the banks, or replaces them where that finds more.
 """
 
 from __future__ import annotations

@@ -84,9 +84,8 @@ class CompareNet(nn.Module):
 
 
 def to_planes(pixels: Tensor, reference: Tensor) -> Tensor:
-    """(N, 6, H, W) of two (N, H, W, 3) pictures with levels 0..255: the picture, and its difference."""
-    planes = torch.cat([pixels / 255.0 - 0.5, (pixels - reference) * (DIFFERENCE_GAIN / 255.0)], dim=3)
-    return planes.permute(0, 3, 1, 2)
+    """(N, 6, H, W) of two (N, 3, H, W) pictures with levels 0..255: the picture, and its difference."""
+    return torch.cat([pixels / 255.0 - 0.5, (pixels - reference) * (DIFFERENCE_GAIN / 255.0)], dim=1)
 
 
 class ChangePair(nn.Module):
@@ -97,8 +96,8 @@ class ChangePair(nn.Module):
         self.nets = nn.ModuleList(nets)
 
     def forward(self, pixels: Tensor, reference: Tensor, gain: Tensor) -> Tensor:
-        lit = torch.clamp(pixels.float() * gain, 0.0, 255.0)
-        planes = to_planes(lit[None], reference.float()[None])
+        levels, stand = (image.permute(2, 0, 1)[None].float() for image in (pixels, reference))
+        planes = to_planes(torch.clamp(levels * gain[:, None, None], 0.0, 255.0), stand)
         return torch.cat([net(planes)[0] for net in self.nets])
 
 
@@ -180,7 +179,8 @@ class _Run:
             torch.from_numpy(np.stack([getattr(sample, name) for sample in drawn]))
             for name in ("pixels", "reference", "target", "weight")
         )
-        found = self.net(to_planes(pixels, reference))[:, 0]
+        planes = to_planes(pixels.permute(0, 3, 1, 2), reference.permute(0, 3, 1, 2))
+        found = self.net(planes)[:, 0]
         cost = weight * (1.0 + (DEFECT_WEIGHT - 1.0) * target)
         loss = functional.binary_cross_entropy_with_logits(found, target, weight=cost, reduction="sum")
         return loss / weight.sum()
