@@ -119,6 +119,10 @@ def fit(
     rotation: Annotated[
         str, typer.Option("--rotation", help="small: a few degrees; free: the part lies at any angle.")
     ] = "small",
+    train: Annotated[
+        float | None,
+        typer.Option("--train", min=0.01, max=1440, help="Minutes to train a net on the good images (needs PyTorch)."),
+    ] = None,
     confidential: Annotated[
         bool, typer.Option("--confidential", help="Nothing about these parts is ever sent to a cloud model.")
     ] = False,
@@ -142,6 +146,7 @@ def fit(
         false_alarm_target=false_alarm_rate,
         release=release,
         confidential=confidential,
+        train_minutes=train,
     ).to_json()
     answer(as_json, report, lambda console: show_values(console, f"recipe {report['recipe']}", report))
 

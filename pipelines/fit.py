@@ -16,13 +16,13 @@ from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
 from inspector.detector.ignore_mask import Mask, load_ignore_mask
 from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
 from inspector.detector.mode import choose_mode
-from inspector.detector.part_learning import LearnedPart, learn_part
+from inspector.detector.part_learning import LearnedPart, TeachNet, learn_part
 from inspector.detector.recipe import pack_part, pack_surface
 from inspector.detector.recipe_store import RecipeContent, RecipeStore
 from inspector.detector.region_file import RegionPlan, load_regions
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
-from inspector.errors import FitError, RecipeError
+from inspector.errors import FitError, MissingExtraError, RecipeError
 from inspector.generator.bank_building import Pose
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
@@ -36,6 +36,7 @@ MEMORY_FOR_SCREENS_BYTES = 400_000_000
 MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
 ROTATIONS = ("small", "free")
+TRAINED = "trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +75,17 @@ def fit_recipe(
     mm_per_px: float | None = None,
     rotation: str = "small",
     confidential: bool = False,
+    train_minutes: float | None = None,
+    most_steps: int | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
 
-    Nothing about a part of a `confidential` recipe is ever sent to a cloud model.
+    Nothing about a part of a `confidential` recipe is ever sent to a cloud model. With `train_minutes` a net of a
+    located part is trained for so long, or until `most_steps` are done, and judges where the evidence is for it.
 
-    Raises `DatasetError` for a folder without usable images, `FitError` when nothing can be learned from
-    them, and the store's errors when the recipe cannot be written.
+    Raises `MissingExtraError` when a net is to be trained without PyTorch, `DatasetError` for a folder without usable
+    images, `FitError` when nothing can be learned from them, and the store's errors when the recipe cannot be written.
     """
     started = time.monotonic()
     if mode != "auto":
@@ -93,6 +97,7 @@ def fit_recipe(
     any_angle = rotation == "free"
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
+    teach = _import_training()(train_minutes, most_steps) if train_minutes is not None else None
     report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
@@ -100,6 +105,10 @@ def fit_recipe(
     choice = choose_mode(images, sizes, any_angle=any_angle)
     if any_angle and choice.mode != "located":
         raise FitError(f"free rotation needs a part that can be found in every good image: {choice.reason}")
+    if teach is not None and choice.mode != "located":
+        raise FitError(f"--train needs a part in a fixed pose, its net compares with the good part: {choice.reason}")
+    if teach is not None and len(images) < FEWEST_IMAGES:
+        raise FitError(f"{len(images)} good images, at least {FEWEST_IMAGES} are needed to train on them")
     report("choose", 1.0)
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
     plan = read_regions(regions, mm_per_px, choice.mode, sizes)
@@ -107,7 +116,14 @@ def fit_recipe(
     settings: PartSettings | SurfaceSettings
     if choice.mode == "located":
         learned = learn_part(
-            FilledUp(images), false_alarm_target, len(images), report, ignored, plan, any_angle=any_angle
+            FilledUp(images),
+            false_alarm_target,
+            len(images),
+            report,
+            ignored,
+            plan,
+            any_angle=any_angle,
+            teach=teach,
         )
         settings, arrays = pack_part(learned.model)
     else:
@@ -133,6 +149,7 @@ def fit_recipe(
     }
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
+        choices[TRAINED] = describe_training(learned)
     pose = (
         Pose(learned.golden % len(images), learned.model.reference.model, any_angle)
         if isinstance(learned, LearnedPart)
@@ -158,8 +175,22 @@ def fit_recipe(
         confidential=confidential,
         references=twins.references,
         references_record=twins.record,
+        net_graph=learned.taught.graph
+        if isinstance(learned, LearnedPart) and learned.taught and learned.model.net
+        else None,
     )
     return store_fit(data_dir, content, release=release, started=started)
+
+
+def describe_training(learned: LearnedPart) -> dict[str, Any] | None:
+    """What was trained and whether it judges, None without training."""
+    if learned.taught is None:
+        return None
+    return {
+        "steps": learned.taught.steps,
+        "seconds": round(learned.taught.seconds, 1),
+        "used": "net" in learned.choice.heads,
+    }
 
 
 def store_fit(data_dir: Path, content: RecipeContent, *, release: bool, started: float) -> FitReport:
@@ -222,3 +253,15 @@ def choose_images(found: ImageFolder) -> ImageFolder:
 
 def no_progress(stage: str, done: float) -> None:
     return None
+
+
+def _import_training() -> Callable[[float, int | None], TeachNet]:
+    try:
+        from inspector.detector.training.change_stage import NetTeacher
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError(
+            'training needs PyTorch, which is not installed: pip install "line-inspector[train]"'
+        ) from error
+    return NetTeacher

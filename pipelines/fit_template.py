@@ -33,12 +33,15 @@ def fit_asked(
     mm_per_px: float | None = None,
     rotation: str = "small",
     confidential: bool = False,
+    train_minutes: float | None = None,
 ) -> FitReport:
     """What `inspector fit` does, in whatever mode. Raises `FitError` for options that do not go together."""
     if mode == "template":
         for option, value in (("--ignore", ignore_mask), ("--regions", regions), ("--mm-per-px", mm_per_px)):
             if value is not None:
                 raise FitError(f"{option} belongs to parts in a fixed pose; a template recipe has none to draw on")
+        if train_minutes is not None:
+            raise FitError("--train belongs to parts that are found; labelled pairs teach a template recipe anyway")
         if rotation != "small":
             raise FitError("--rotation belongs to parts that are found; a template comes at the angle of its frame")
         return fit_template_recipe(
@@ -66,6 +69,7 @@ def fit_asked(
         mm_per_px=mm_per_px,
         rotation=rotation,
         confidential=confidential,
+        train_minutes=train_minutes,
     )
 
 

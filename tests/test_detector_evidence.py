@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspector.detector.comparison import Cells
-from inspector.detector.evidence import DEFAULT_HEADS, choose_heads, sign_test
+from inspector.detector.evidence import DEFAULT_HEADS, JOINED_HEADS, choose_heads, sign_test
 from inspector.detector.features import CELL_PX, MARGIN_PX
 from inspector.detector.part_heads import Head
 from inspector.detector.part_model import HeadName, PartLevel, PartStatistics
@@ -39,14 +39,18 @@ class ScriptedHead:
         return scores
 
 
-def choose(*heads: Head) -> tuple[HeadName, ...]:
+def choose(*heads: Head, net_may_replace: bool = True) -> tuple[HeadName, ...]:
     dice = np.random.default_rng(5)
     size = (GRID[0] * CELL_PX + 2 * MARGIN_PX, GRID[1] * CELL_PX + 2 * MARGIN_PX, 3)
     pictures = [dice.integers(60, 200, size, dtype=np.uint8) for _ in range(IMAGES)]
     judged = [np.ones(GRID, np.bool_)] * IMAGES
-    choice = choose_heads(list(heads), pictures, judged, 0.05, lambda stage, done: None)
+    choice = choose_heads(
+        list(heads), pictures, judged, 0.05, lambda stage, done: None, net_may_replace=net_may_replace
+    )
     assert choice.painted > IMAGES
-    assert {item.heads for item in choice.candidates} == {DEFAULT_HEADS, ("energy",), ("contrast",)}
+    compared = {DEFAULT_HEADS, *((head.name,) for head in heads if head.name != "net" or net_may_replace)}
+    compared |= {JOINED_HEADS} if any(head.name == "net" for head in heads) else set()
+    assert {item.heads for item in choice.candidates} == compared
     return choice.heads
 
 
@@ -62,6 +66,36 @@ def choose(*heads: Head) -> tuple[HeadName, ...]:
 def test_a_head_that_drowns_the_other_is_left_out(energy: Head, contrast: Head, chosen: tuple[HeadName, ...]) -> None:
     """A noisy head raises the common threshold above what the quiet one finds; without such evidence both stay."""
     assert choose(energy, contrast) == chosen
+
+
+def with_odd_images(head: ScriptedHead) -> ScriptedHead:
+    """The same head, to which two good images look like defects."""
+    for image in head.held_out[:2]:
+        image[0, 0] = 30.0
+    return head
+
+
+@pytest.mark.parametrize(
+    ("net", "bank_is_noisy", "chosen"),
+    [
+        (ScriptedHead("net", False, 3.0), False, JOINED_HEADS),
+        (ScriptedHead("net", False, 3.0), True, ("net",)),
+        (ScriptedHead("net", False, 0.0), False, DEFAULT_HEADS),
+        (with_odd_images(ScriptedHead("net", False, 40.0)), False, DEFAULT_HEADS),
+    ],
+)
+def test_a_net_must_find_more_at_the_same_false_alarms(
+    net: Head, bank_is_noisy: bool, chosen: tuple[HeadName, ...]
+) -> None:
+    """It joins banks that find less, replaces banks that drown it, and is left out when good images alarm it."""
+    banks = [ScriptedHead("energy", bank_is_noisy, 0.0), ScriptedHead("contrast", bank_is_noisy, 0.0)]
+    assert choose(*banks, net) == chosen
+
+
+def test_a_net_never_replaces_banks_that_look_closer() -> None:
+    """Full resolution is not part of the comparison, so what it needs cannot lose it."""
+    banks = [ScriptedHead("energy", True, 0.0), ScriptedHead("contrast", True, 0.0)]
+    assert choose(*banks, ScriptedHead("net", False, 3.0), net_may_replace=False) == DEFAULT_HEADS
 
 
 def test_the_sign_test_is_one_sided_and_exact() -> None:

@@ -1,7 +1,8 @@
 """Choice by evidence: which heads judge a part, from held-out good images and defects painted onto them.
 
 The painted families are those that no head was taught with (`inspector.scenes.overlays.FAMILIES`, "judge"). They rank
-heads only roughly, so the fixed banks stay unless another choice finds more by more than chance.
+heads only roughly, so the fixed banks stay unless another choice finds more by more than chance. A net that was trained
+on painted defects must also raise no more false alarms; it joins the banks, or replaces them where that finds more.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import calibrate
+from inspector.detector.comparison import Cells
 from inspector.detector.features import CELL_PX, MARGIN_PX
-from inspector.detector.part_heads import Head
-from inspector.detector.part_model import HeadName, Mask
+from inspector.detector.part_heads import Head, joint_unit
+from inspector.detector.part_model import HeadName, Mask, join_heads
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
 from inspector.scenes.overlays import judge_families, paint_window
 
 DEFAULT_HEADS: tuple[HeadName, ...] = ("energy", "contrast")
+JOINED_HEADS: tuple[HeadName, ...] = (*DEFAULT_HEADS, "net")
 WINDOW_CELLS = 48
 SMALLEST_PX, LARGEST_PX = 6, 96
 MOST_PAINTED = 150
@@ -30,25 +33,28 @@ ATTEMPTS = 6
 CHANCE = 0.01
 """A choice must find more than the default with at most this probability of doing so by luck."""
 
-ScoreFrom = dict[HeadName, NDArray[np.float64]]
+Heads = tuple[HeadName, ...]
+ScoreFrom = dict[Heads, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """How one choice of heads did: the shares of painted defects above its thresholds, and its AUROC."""
 
-    heads: tuple[HeadName, ...]
+    heads: Heads
     found: float
     auroc: float
     chance: float
     """Probability of finding so many more than the default by luck; 1 where it finds fewer."""
+    false_alarms: float
+    """Share of the held-out good images at or above its threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The heads taken, all candidates, and how many defects were painted."""
 
-    heads: tuple[HeadName, ...]
+    heads: Heads
     painted: int
     candidates: tuple[Candidate, ...]
 
@@ -71,22 +77,41 @@ def choose_heads(
     judged: list[Mask],
     false_alarm_target: float,
     progress: Callable[[str, float], None],
+    *,
+    net_may_replace: bool = True,
 ) -> Choice:
-    """Compare every sensible choice of the heads on `pictures` (good images with the banks' margin)."""
-    good: ScoreFrom = {head.name: np.array([image.max() for image in head.held_out], np.float64) for head in heads}
-    painted = _score_painted(heads, pictures, judged, progress)
-    count = len(next(iter(painted.values())))
-    caught = {
-        names: _caught(names, good, painted, false_alarm_target) for names in _candidates([head.name for head in heads])
-    }
-    candidates = []
-    for names, found in caught.items():
-        better, worse = (int((found & ~caught[DEFAULT_HEADS]).sum()), int((~found & caught[DEFAULT_HEADS]).sum()))
-        separation = _auroc(_largest(names, good), _largest(names, painted))
-        candidates.append(Candidate(names, float(found.mean()) if count else 0.0, separation, sign_test(better, worse)))
-    winners = [item for item in candidates if item.chance <= CHANCE]
-    best = max(winners, key=lambda item: (item.found, item.auroc), default=None)
-    return Choice(best.heads if best else DEFAULT_HEADS, count, tuple(candidates))
+    """Compare every sensible choice of the heads on `pictures` (good images with the banks' margin).
+
+    Unless `net_may_replace` a net can only join the banks: full resolution, which is not compared here, needs them.
+    """
+    names = _candidates([head.name for head in heads], net_may_replace)
+    by_name = {head.name: head for head in heads}
+    units = {each: joint_unit([by_name[name] for name in each]) for each in names}
+    good = _score_good(by_name, units)
+    painted = _score_painted(by_name, units, pictures, judged, progress)
+    count = len(painted[DEFAULT_HEADS])
+    limits = {each: _limit(good[each], false_alarm_target) for each in names}
+    caught = {each: painted[each] >= limits[each] for each in names}
+    candidates = tuple(
+        Candidate(
+            each,
+            float(caught[each].mean()) if count else 0.0,
+            _auroc(good[each], painted[each]),
+            _chance(caught[each], caught[DEFAULT_HEADS]),
+            float((good[each] >= limits[each]).mean()),
+        )
+        for each in names
+    )
+    usual = max(candidates[0].false_alarms, false_alarm_target)
+    winners = [
+        item for item in candidates if item.chance <= CHANCE and ("net" not in item.heads or item.false_alarms <= usual)
+    ]
+    best = max(winners, key=lambda item: (item.found, item.auroc, len(item.heads)), default=None)
+    return Choice(best.heads if best else DEFAULT_HEADS, count, candidates)
+
+
+def _chance(caught: NDArray[np.bool_], usually: NDArray[np.bool_]) -> float:
+    return sign_test(int((caught & ~usually).sum()), int((~caught & usually).sum()))
 
 
 def sign_test(better: int, worse: int) -> float:
@@ -97,21 +122,26 @@ def sign_test(better: int, worse: int) -> float:
     return sum(math.comb(tries, hits) for hits in range(better, tries + 1)) / 2.0**tries
 
 
-def _candidates(names: list[HeadName]) -> list[tuple[HeadName, ...]]:
-    return [DEFAULT_HEADS, *((name,) for name in names)]
+def _candidates(names: list[HeadName], net_may_replace: bool) -> list[Heads]:
+    """The default first."""
+    joined = [JOINED_HEADS] if "net" in names else []
+    alone: list[Heads] = [(name,) for name in names if name != "net" or net_may_replace]
+    return [DEFAULT_HEADS, *alone, *joined]
 
 
-def _largest(names: tuple[HeadName, ...], scores: ScoreFrom) -> NDArray[np.float64]:
-    return np.asarray(np.max([scores[name] for name in names], axis=0), np.float64)
+def _limit(good: NDArray[np.float64], false_alarm_target: float) -> float:
+    """The review threshold that the good images give."""
+    return calibrate([float(score) for score in good], false_alarm_target, len(good)).thresholds.review
 
 
-def _caught(
-    names: tuple[HeadName, ...], good: ScoreFrom, painted: ScoreFrom, false_alarm_target: float
-) -> NDArray[np.bool_]:
-    """Which painted defects lie above the threshold that the good images give."""
-    scores = _largest(names, good)
-    limit = calibrate([float(score) for score in scores], false_alarm_target, len(scores)).thresholds.review
-    return _largest(names, painted) >= limit
+def _score_good(heads: dict[HeadName, Head], units: dict[Heads, float]) -> ScoreFrom:
+    count = len(next(iter(heads.values())).held_out)
+    maps = [{name: head.held_out[index] for name, head in heads.items()} for index in range(count)]
+    return {names: np.array([_worst(each, names, unit) for each in maps]) for names, unit in units.items()}
+
+
+def _worst(maps: dict[HeadName, Cells], names: Heads, unit: float) -> float:
+    return float(join_heads({name: maps[name] for name in names}, unit).max())
 
 
 def _auroc(good: NDArray[np.float64], bad: NDArray[np.float64]) -> float:
@@ -123,11 +153,15 @@ def _auroc(good: NDArray[np.float64], bad: NDArray[np.float64]) -> float:
 
 
 def _score_painted(
-    heads: list[Head], pictures: list[BgrImage], judged: list[Mask], progress: Callable[[str, float], None]
+    heads: dict[HeadName, Head],
+    units: dict[Heads, float],
+    pictures: list[BgrImage],
+    judged: list[Mask],
+    progress: Callable[[str, float], None],
 ) -> ScoreFrom:
-    """For each head the score of each painted image: one defect of each family on each good image, or of some."""
+    """For each choice the score of each painted image: one defect of each family on each good image, or of some."""
     kinds = judge_families()
-    scores: dict[HeadName, list[float]] = {head.name: [] for head in heads}
+    scores: dict[Heads, list[float]] = {names: [] for names in units}
     tasks = [(index, kind) for index in range(len(pictures)) for kind in kinds]
     tasks = tasks[:: max(1, -(-len(tasks) // MOST_PAINTED))]
     for number, (index, kind) in enumerate(tasks):
@@ -136,12 +170,14 @@ def _score_painted(
         if made is None:
             continue
         padded, window = made
-        for head in heads:
-            image = head.held_out[index].copy()
+        maps: dict[HeadName, Cells] = {}
+        for name, head in heads.items():
+            maps[name] = head.held_out[index].copy()
             fresh = head.score_window(index, padded, window)
-            window.cut(image)[:] = np.where(window.cut(judged[index]), fresh, np.float32(0.0))
-            scores[head.name].append(float(image.max()))
-    return {name: np.array(values, np.float64) for name, values in scores.items()}
+            window.cut(maps[name])[:] = np.where(window.cut(judged[index]), fresh, np.float32(0.0))
+        for names, unit in units.items():
+            scores[names].append(_worst(maps, names, unit))
+    return {names: np.array(values, np.float64) for names, values in scores.items()}
 
 
 def _paint(picture: BgrImage, judged: Mask, kind: str, dice: np.random.Generator) -> tuple[BgrImage, Tile] | None:

@@ -75,6 +75,13 @@ class RegionsSettings(_Section):
         return any(region.min_defect_px is not None for region in self.regions)
 
 
+class NetSettings(_Section):
+    """How the learned head of a located recipe turns its net's answers into scores."""
+
+    level: LevelSettings
+    joint_unit: float = Field(gt=0)
+
+
 class PartSettings(_Section):
     """Numbers of a located recipe that are not arrays."""
 
@@ -92,6 +99,8 @@ class PartSettings(_Section):
     contrast: LevelSettings
     close: LevelSettings | None
     regions: RegionsSettings | None = None
+    net: NetSettings | None = None
+    """None: the heads have no net."""
 
 
 class SurfaceSettings(_Section):

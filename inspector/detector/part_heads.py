@@ -8,18 +8,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from inspector.detector.calibration import score_unit
+from inspector.detector.change_net import NETS, SMOOTH_CELLS, ChangeNet, TaughtNet, light_gain, smooth_each
 from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
 from inspector.detector.features import FeatureBank
-from inspector.detector.part_model import HeadName, Mask, MomentSums, PartLevel, PartStatistics, PositionModel, smooth
+from inspector.detector.part_model import (
+    HeadName,
+    Mask,
+    MomentSums,
+    PartLevel,
+    PartStatistics,
+    PositionModel,
+    join_heads,
+    net_scores,
+    smooth,
+)
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
 
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CONTRAST_SMOOTH_CELLS = 7
+POOLED_CELLS = 9
+"""What a net says of good parts is pooled over so many cells: half of the good images alone are few."""
+SMALLEST_LOGIT_SD = 0.05
+"""Only a net that says the same of everything comes near it."""
 
 
 class Head(Protocol):
@@ -105,13 +121,78 @@ class ContrastHead:
         return smooth(self._largest.compute(features, others.mean, others.inverse_sd), CONTRAST_SMOOTH_CELLS)
 
 
-def combine(heads: list[Head]) -> list[Cells]:
-    """Each good image's held-out map by several heads: the largest of them at each cell."""
-    combined = [image.copy() for image in heads[0].held_out]
-    for head in heads[1:]:
-        for image, other in zip(combined, head.held_out, strict=True):
-            np.maximum(image, other, out=image)
-    return combined
+class NetHead:
+    """A trained pair of nets; each good image is judged by the one that has not seen it."""
+
+    name: HeadName = "net"
+
+    def __init__(self, taught: TaughtNet, pictures: list[BgrImage], judged: list[Mask], part: Mask) -> None:
+        self._net = ChangeNet(taught.graph)
+        self._taught = taught
+        self._pictures = pictures
+        self._gains = [light_gain(picture, taught.reference, part) for picture in pictures]
+        self._said = [self._say(index) for index in range(len(pictures))]
+        self._part = part
+        maps = [self._above(said, self._without(index)) for index, said in enumerate(self._said)]
+        by_net = [self._statistics(net, None) for net in range(NETS)]
+        statistics = PartStatistics(
+            np.concatenate([item.mean for item in by_net]), np.concatenate([item.inverse_sd for item in by_net])
+        )
+        self.level, self.held_out = _in_units(statistics, SMOOTH_CELLS, maps, judged)
+
+    def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
+        """See `Head.score_window`."""
+        unseen = self._taught.unseen_by[index]
+        reference = self._taught.references[unseen]
+        cells = self._net.compare_window(self._pictures[index], padded, window, reference, self._gains[index])
+        others = self._without(index)
+        here = PartStatistics(window.cut(others.mean), window.cut(others.inverse_sd))
+        return self._above(smooth_each(cells)[unseen], here) / np.float32(self.level.unit)
+
+    def _say(self, index: int) -> Cells:
+        """(h, w): what the net that has not seen the image says of it, smoothed."""
+        unseen = self._taught.unseen_by[index]
+        found = self._net.compare(self._pictures[index], self._taught.references[unseen], self._gains[index])
+        return np.asarray(smooth_each(found)[unseen], np.float32)
+
+    def _without(self, index: int) -> PartStatistics:
+        return self._statistics(self._taught.unseen_by[index], index)
+
+    def _statistics(self, net: int, left_out: int | None) -> PartStatistics:
+        """(1, h, w) of the good images that a net has not seen, but one."""
+        said = [
+            cells
+            for index, cells in enumerate(self._said)
+            if self._taught.unseen_by[index] == net and index != left_out
+        ]
+        stack = np.stack(said)
+        mean = _pool(stack.mean(axis=0))
+        variance = _pool(((stack - mean) ** 2).sum(axis=0) / np.float32(len(said) - 1))
+        floor = np.median(variance[self._part]) + np.float32(SMALLEST_LOGIT_SD**2)
+        inverse_sd = 1.0 / np.sqrt(variance + floor)
+        return PartStatistics(mean[None].astype(np.float16), inverse_sd[None].astype(np.float16))
+
+    def _above(self, said: Cells, statistics: PartStatistics) -> Cells:
+        return net_scores(said[None], PartLevel(statistics, SMOOTH_CELLS))
+
+
+def _pool(cells: Cells) -> Cells:
+    size = (POOLED_CELLS, POOLED_CELLS)
+    return np.asarray(cv2.blur(cells, size, borderType=cv2.BORDER_REFLECT_101), np.float32)
+
+
+def joint_unit(heads: list[Head]) -> float:
+    """The sum of banks and net that scores 1.0: what the worst place of a median good image shows. 1 without a net."""
+    if all(head.name != "net" for head in heads):
+        return 1.0
+    maps = ({head.name: head.held_out[index] for head in heads} for index in range(len(heads[0].held_out)))
+    return score_unit([float(join_heads(each, 1.0).max()) for each in maps])
+
+
+def combine(heads: list[Head], unit: float) -> list[Cells]:
+    """Each good image's held-out map by several heads; `unit` is their `joint_unit`."""
+    count = len(heads[0].held_out)
+    return [join_heads({head.name: head.held_out[index].copy() for head in heads}, unit) for index in range(count)]
 
 
 def _in_units(

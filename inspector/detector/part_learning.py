@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.calibration import Calibration, calibrate, score_unit
+from inspector.detector.change_net import ChangeNet, TaughtNet
 from inspector.detector.comparison import Cells, HalfCells, PositionDistance
 from inspector.detector.contrast_bank import build_contrast_bank
 from inspector.detector.evidence import Choice, choose_heads
@@ -22,9 +24,11 @@ from inspector.detector.part_heads import (
     ContrastHead,
     EnergyHead,
     Head,
+    NetHead,
     combine,
+    joint_unit,
 )
-from inspector.detector.part_model import Mask, MomentSums, PartLevel, PositionModel, smooth
+from inspector.detector.part_model import Mask, MomentSums, NetLevel, PartLevel, PositionModel, smooth
 from inspector.detector.part_motion import MotionChoice, choose_motion
 from inspector.detector.part_scorer import (
     PartModel,
@@ -71,6 +75,9 @@ LARGEST_HOLE_SHARE = 0.05
 IGNORED_RIM_CELLS = 7
 """What lies in an ignored cell shows as far away: the reach of the widest filter and half of the smoothing."""
 
+TeachNet: TypeAlias = Callable[[list[BgrImage], Mask, Progress], TaughtNet]
+"""Trains the learned head on laid good pictures of a part; needs PyTorch, so it is handed in."""
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedPart:
@@ -86,6 +93,8 @@ class LearnedPart:
     motion: MotionChoice
     region_promises: tuple[dict[str, Any], ...] = ()
     screen_misses: ScreenMisses | None = None
+    taught: TaughtNet | None = None
+    """What was trained, whether it was chosen or not."""
 
 
 def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
@@ -111,11 +120,13 @@ def learn_part(
     plan: RegionPlan | None = None,
     *,
     any_angle: bool = False,
+    teach: TeachNet | None = None,
 ) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
     Statistics come from all of them; every held-out score from statistics without that image, in closed form.
-    Raises `FitError` when the images differ in size.
+    With `teach` a net is trained, too, and stands for choice. Raises `FitError` when the images differ in size, and
+    what `teach` raises.
     """
     frame_size, halved = read_halved(images, progress)
     ratio = screen_ratio(*frame_size)
@@ -138,8 +149,14 @@ def learn_part(
     contrasts = [_to_half_floats(contrast_bank.compute(image)) for image in pictures]
     contrast = ContrastHead(contrast_bank, contrasts, judged, part)
     heads: list[Head] = [energy, contrast]
-    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress)
-    held_out = combine([head for head in heads if head.name in choice.heads])
+    taught = teach(pictures, part, progress) if teach is not None else None
+    if taught is not None:
+        heads.append(NetHead(taught, pictures, judged, part))
+    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress, net_may_replace=ratio == 1)
+    chosen = [head for head in heads if head.name in choice.heads]
+    held_out = combine(chosen, joint_unit(chosen))
+    net_head = next((head for head in chosen if head.name == "net"), None)
+    net = NetLevel(taught.reference, net_head.level, joint_unit(chosen)) if taught and net_head else None
     close = None
     if ratio > 1 and "energy" in choice.heads:
         close = _learn_close(images, bank, frames, (window, ratio), judged, held_out, progress)
@@ -167,11 +184,14 @@ def learn_part(
         experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
         regions=by_region.regions if by_region else None,
+        net=net,
     )
     promises = by_region.promises if by_region else ()
-    scorer = PartScorer(model, bank, contrast_bank)
+    scorer = PartScorer(model, bank, contrast_bank, net=ChangeNet(taught.graph) if taught and net else None)
     misses = count_screen_misses(scorer, model, images, progress)
-    return LearnedPart(model, graph, contrast_graph, calibration, golden, scores, choice, motion, promises, misses)
+    return LearnedPart(
+        model, graph, contrast_graph, calibration, golden, scores, choice, motion, promises, misses, taught
+    )
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:

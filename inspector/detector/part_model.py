@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.comparison import Cells, HalfCells, PositionDistance
+from inspector.records import BgrImage
 
 SMALLEST_SD = 0.01
 """Whitened features have a standard deviation of about one over good parts; this only keeps constant sets finite."""
@@ -17,8 +18,8 @@ SD_FLOOR_SHARE = 1.0
 """A position that happened to be quiet in the few good images is hardly quieter than the usual one."""
 
 Mask: TypeAlias = NDArray[np.bool_]
-HeadName: TypeAlias = Literal["energy", "contrast"]
-"""What a located part can be judged by: the whitened part bank and the contrast bank."""
+HeadName: TypeAlias = Literal["energy", "contrast", "net"]
+"""What a located part can be judged by: the whitened part bank, the contrast bank, and the net that `fit` trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,19 @@ class PartLevel:
     statistics: PartStatistics
     smooth_cells: int
     unit: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NetLevel:
+    """The learned head: the picture it compares with, and what its nets say of good parts by position.
+
+    `reference` (H, W, 3) uint8 is laid over the window with the banks' margin. The statistics of `level` have one
+    channel for each net. `joint_unit` is the sum of banks and net that scores 1.0 where both judge.
+    """
+
+    reference: BgrImage
+    level: PartLevel
+    joint_unit: float
 
 
 class PositionModel:
@@ -58,6 +72,22 @@ class PositionModel:
 def smooth(distance: Cells, cells: int) -> Cells:
     """Box mean over `cells`, so that one noisy cell is not a defect."""
     return np.asarray(cv2.blur(distance, (cells, cells), borderType=cv2.BORDER_REFLECT_101), np.float32)
+
+
+def net_scores(said: Cells, level: PartLevel) -> Cells:
+    """(h, w) in units of the level, never negative: the mean of what the nets say (`said`, smoothed) above good."""
+    above = (said - level.statistics.mean) * level.statistics.inverse_sd.astype(np.float32)
+    return np.asarray(np.maximum(above.mean(axis=0), 0.0) / np.float32(level.unit), np.float32)
+
+
+def join_heads(maps: dict[HeadName, Cells], joint_unit: float) -> Cells:
+    """One map of several heads: the larger of the banks, to which a net adds what it says."""
+    banks = [cells for name, cells in maps.items() if name != "net"]
+    if "net" not in maps:
+        return np.asarray(np.maximum.reduce(banks), np.float32)
+    if not banks:
+        return maps["net"]
+    return np.asarray((np.maximum.reduce(banks) + maps["net"]) / np.float32(joint_unit), np.float32)
 
 
 class MomentSums:

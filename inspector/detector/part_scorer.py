@@ -3,8 +3,8 @@
 The unit of every score is "times the usual good part": each level's distance (root mean square z of the whitened
 features, or the largest deviation of a contrast) is divided by what the worst place of a median good image shows at
 that level, so 1.0 is an ordinary good part whatever the level, and image score, map and thresholds compare directly.
-The screen takes the larger of the heads that `fit` chose: energies and contrasts each find what the other averages
-away.
+The screen takes the larger of the banks that `fit` chose: energies and contrasts each find what the other averages
+away. A net that `fit` trained and chose adds to them, or judges alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from inspector.detector.change_net import ChangeNet, light_gain, smooth_each
 from inspector.detector.comparison import Cells, LargestDeviation, PositionDistance
 from inspector.detector.defect_size import measure_size_px
 from inspector.detector.experience import Experience, describe_oddities, look_at
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
 from inspector.detector.judged_regions import JudgedRegions
-from inspector.detector.part_model import HeadName, Mask, PartLevel, PositionModel, smooth
+from inspector.detector.part_model import (
+    HeadName,
+    Mask,
+    NetLevel,
+    PartLevel,
+    PositionModel,
+    join_heads,
+    net_scores,
+    smooth,
+)
 from inspector.detector.regions import find_detections, map_box, map_to_frame
 from inspector.detector.screen import (
     MAX_TILES,
@@ -71,6 +81,7 @@ class PartModel:
     experience: Experience
     thresholds: Thresholds
     regions: JudgedRegions | None = None
+    net: NetLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +98,21 @@ class PartScorer:
     """`Scorer` of a located part. Thread-safe: nothing is kept between frames."""
 
     def __init__(
-        self, model: PartModel, bank: FeatureBank, contrast_bank: FeatureBank, golden: BgrImage | None = None
+        self,
+        model: PartModel,
+        bank: FeatureBank,
+        contrast_bank: FeatureBank,
+        golden: BgrImage | None = None,
+        net: ChangeNet | None = None,
     ) -> None:
-        """`golden` is the reference at full resolution; without it no defect is measured."""
+        """`golden` is the reference at full resolution; without it no defect is measured. `net` is the model's net."""
+        if ("net" in model.heads) != (net is not None and model.net is not None):
+            raise ValueError("the net belongs to a model that judges by it")
         self._model = model
         self._golden = golden
         self._bank = bank
         self._contrast_bank = contrast_bank
+        self._net = net
         self._largest = LargestDeviation()
         comparison = PositionDistance(model.tolerance)
         self._screen = PositionModel(model.screen.statistics, comparison)
@@ -122,13 +141,18 @@ class PartScorer:
         """(window.rows, window.columns) scores of the whole part at screen scale, 0 where it is not judged."""
         model = self._model
         laid = lay_screen(frame, model.window, model.ratio)
-        found = []
+        found: dict[HeadName, Cells] = {}
         if "energy" in model.heads:
-            distance = self._screen.distance(self._bank.compute(laid), 0, 0)
-            found.append(_in_units(distance, model.screen))
+            found["energy"] = _in_units(self._screen.distance(self._bank.compute(laid), 0, 0), model.screen)
         if "contrast" in model.heads:
-            found.append(_in_units(self._deviation(self._contrast_bank.compute(laid), model.contrast), model.contrast))
-        return np.where(judged, np.maximum.reduce(found), np.float32(0.0))
+            deviation = self._deviation(self._contrast_bank.compute(laid), model.contrast)
+            found["contrast"] = _in_units(deviation, model.contrast)
+        if self._net is not None and model.net is not None:
+            gain = light_gain(laid, model.net.reference, model.part)
+            said = smooth_each(self._net.compare(laid, model.net.reference, gain))
+            found["net"] = net_scores(said, model.net.level)
+        joint_unit = model.net.joint_unit if model.net is not None else 1.0
+        return np.where(judged, join_heads(found, joint_unit), np.float32(0.0))
 
     def _deviation(self, features: Cells, level: PartLevel) -> Cells:
         return self._largest.compute(features, level.statistics.mean, level.statistics.inverse_sd)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.detector.change_net import ChangeNet
 from inspector.detector.experience import Experience
 from inspector.detector.features import FeatureBank
 from inspector.detector.judged_regions import JudgedRegions, Region
@@ -19,6 +20,7 @@ from inspector.detector.manifest import (
     LevelSettings,
     Manifest,
     ManifestThresholds,
+    NetSettings,
     PartSettings,
     RegionSettings,
     RegionsSettings,
@@ -26,7 +28,7 @@ from inspector.detector.manifest import (
     TemplateSettings,
 )
 from inspector.detector.naming import Namer
-from inspector.detector.part_model import PartLevel, PartStatistics
+from inspector.detector.part_model import NetLevel, PartLevel, PartStatistics
 from inspector.detector.part_scorer import PartModel, PartScorer
 from inspector.detector.scorer import Scorer
 from inspector.detector.surface_model import SurfaceStatistics
@@ -58,6 +60,8 @@ class Recipe:
     """The file of the reference bank; the generator reads it."""
     peel: bytes | None = None
     """The file of the peel; the generator reads it."""
+    net_graph: bytes | None = None
+    """The net of the learned head."""
     peel_problem: str | None = None
     """Why a recipe that has a peel comes without its file: twins are then painted without it."""
 
@@ -92,7 +96,11 @@ class Recipe:
         if self.contrast_graph is None:
             raise RecipeTamperedError(f"{self.ref}: the graph of the contrasts is missing")
         contrast_bank = FeatureBank(self.contrast_graph, threads)
-        return PartScorer(unpack_part(self.manifest, self.arrays), bank, contrast_bank, self.golden)
+        model = unpack_part(self.manifest, self.arrays)
+        if model.net is not None and self.net_graph is None:
+            raise RecipeTamperedError(f"{self.ref}: the graph of the learned head is missing")
+        net = ChangeNet(self.net_graph, threads) if model.net is not None and self.net_graph is not None else None
+        return PartScorer(model, bank, contrast_bank, self.golden, net)
 
     @property
     def mm_per_px(self) -> float | None:
@@ -151,6 +159,7 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         contrast=_level_settings(model.contrast),
         close=_level_settings(model.close) if model.close else None,
         regions=_pack_regions(model.regions) if model.regions else None,
+        net=NetSettings(level=_level_settings(model.net.level), joint_unit=model.net.joint_unit) if model.net else None,
     )
     arrays: Arrays = {
         "reference_grey": model.reference.grey,
@@ -167,6 +176,10 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         arrays["close_inverse_sd"] = model.close.statistics.inverse_sd
     if model.regions:
         arrays["region_labels"] = model.regions.labels
+    if model.net:
+        arrays["net_reference"] = model.net.reference
+        arrays["net_mean"] = model.net.level.statistics.mean
+        arrays["net_inverse_sd"] = model.net.level.statistics.inverse_sd
     return settings, arrays
 
 
@@ -224,9 +237,14 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             experience=Experience(settings.experience.level, settings.experience.sharpness),
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
             regions=_unpack_regions(settings.regions, arrays["region_labels"]) if settings.regions else None,
+            net=_unpack_net(settings.net, arrays) if settings.net else None,
         )
     except KeyError as error:
         raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error
+
+
+def _unpack_net(settings: NetSettings, arrays: Arrays) -> NetLevel:
+    return NetLevel(arrays["net_reference"], _level(settings.level, arrays, "net"), settings.joint_unit)
 
 
 def _level_settings(level: PartLevel) -> LevelSettings:

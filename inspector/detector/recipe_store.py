@@ -65,6 +65,7 @@ CONTRAST = "contrast.onnx"
 NAMES = "names.npz"
 REFERENCES = "references.npz"
 PEEL = "peel.weights"
+NET = "net.onnx"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -89,6 +90,7 @@ class RecipeContent:
     confidential: bool = False
     references: bytes | None = None
     references_record: ReferencesRecord | None = None
+    net_graph: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class RecipeStore:
             files[CONTRAST] = content.contrast_graph
         if content.references is not None:
             files[REFERENCES] = content.references
+        if content.net_graph is not None:
+            files[NET] = content.net_graph
         return self._add_version(content.name, files, lambda version: _describe(content, version, golden_name, files))
 
     def save_calibrated(self, recipe: Recipe, calibrated: CalibratedContent) -> RecipeRef:
@@ -251,6 +255,7 @@ class RecipeStore:
             references=files.get(REFERENCES),
             peel=peel,
             peel_problem=peel_problem,
+            net_graph=files.get(NET),
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -384,7 +389,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
     names = {NAMES} if manifest.names is not None else set()
     references = {REFERENCES} if manifest.references is not None else set()
     peel = {PEEL} if manifest.peel is not None else set()
-    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references | peel:
+    net = {NET} if isinstance(manifest.settings, PartSettings) and manifest.settings.net is not None else set()
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references | peel | net:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 

@@ -1,0 +1,118 @@
+"""The learned head's net as it runs: a pair of small nets compares the registered part with the median good part.
+
+Each net of the pair was trained on other good images, so every good image has one net that has not seen it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspector.detector.comparison import Cells
+from inspector.detector.features import BAD_GRAPH, CELL_PX, MARGIN_PX
+from inspector.detector.graphs import open_session
+from inspector.detector.part_model import Mask, smooth
+from inspector.errors import RecipeTamperedError
+from inspector.geometry.tiles import Tile
+from inspector.records import BgrImage
+
+NETS = 2
+STRIDE_PX = 16
+"""The coarsest layer's step: what goes into the net is filled up to multiples of it."""
+CUT_PX = 2
+"""Of the banks' margin, so that the rest is whole cells."""
+RIM_CELLS = (MARGIN_PX - CUT_PX) // CELL_PX
+REACH_CELLS = 16
+"""Context beyond which a window's cells hardly change what the nets say of it."""
+SMOOTH_CELLS = 7
+DARKEST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtNet:
+    """A trained pair: its graph, and which net has not seen which good image.
+
+    `unseen_by[i]` is the net that was not trained on good image i, `references[k]` the median of those that net k was
+    trained on and `reference` that of all, laid as `lay_screen` does. `steps` are those of the slower net.
+    """
+
+    graph: bytes
+    unseen_by: tuple[int, ...]
+    references: tuple[BgrImage, ...]
+    reference: BgrImage
+    steps: int
+    seconds: float
+
+
+def mean_light(picture: BgrImage, part: Mask) -> NDArray[np.float32]:
+    """(3,) mean level of the cells of the part in a laid picture with the banks' margin."""
+    inner = picture[MARGIN_PX:-MARGIN_PX:CELL_PX, MARGIN_PX:-MARGIN_PX:CELL_PX]
+    return np.asarray(inner[part].mean(axis=0, dtype=np.float64), np.float32)
+
+
+def light_gain(picture: BgrImage, reference: BgrImage, part: Mask) -> NDArray[np.float32]:
+    """(3,) factor that gives a laid picture the reference's mean light over the part."""
+    return np.asarray(mean_light(reference, part) / np.maximum(mean_light(picture, part), DARKEST), np.float32)
+
+
+class ChangeNet:
+    """A compiled pair. Thread-safe."""
+
+    def __init__(self, graph: bytes, threads: int = 1) -> None:
+        try:
+            self._session = open_session(graph, threads)
+        except BAD_GRAPH as error:
+            raise RecipeTamperedError(f"the learned head's net is not a graph of ours: {error}") from error
+
+    def compare(self, picture: BgrImage, reference: BgrImage, gain: NDArray[np.float32]) -> Cells:
+        """(NETS, h, w) float32, the evidence of a change in each cell, of two laid pictures with the banks' margin."""
+        cells = self._run(_cut(picture), _cut(reference), gain)
+        return cells[:, RIM_CELLS:-RIM_CELLS, RIM_CELLS:-RIM_CELLS]
+
+    def compare_window(
+        self, picture: BgrImage, painted: BgrImage, window: Tile, reference: BgrImage, gain: NDArray[np.float32]
+    ) -> Cells:
+        """As `compare`, the cells of a `window` of the picture that was `painted` over (with its margin) only."""
+        rows = _span(window.row, window.rows, picture.shape[0])
+        columns = _span(window.column, window.columns, picture.shape[1])
+        around = picture[rows[0] : rows[1], columns[0] : columns[1]].copy()
+        top, left = window.row * CELL_PX - rows[0], window.column * CELL_PX - columns[0]
+        skip_y, skip_x = max(0, -top), max(0, -left)
+        target = around[top + skip_y : top + painted.shape[0], left + skip_x : left + painted.shape[1]]
+        target[:] = painted[skip_y : skip_y + target.shape[0], skip_x : skip_x + target.shape[1]]
+        found = self._run(around, reference[rows[0] : rows[1], columns[0] : columns[1]], gain)
+        row = (window.row * CELL_PX + MARGIN_PX - rows[0]) // CELL_PX
+        column = (window.column * CELL_PX + MARGIN_PX - columns[0]) // CELL_PX
+        return found[:, row : row + window.rows, column : column + window.columns]
+
+    def _run(self, picture: BgrImage, reference: BgrImage, gain: NDArray[np.float32]) -> Cells:
+        height, width = picture.shape[:2]
+        inputs = {"pixels": _fill_up(picture), "reference": _fill_up(reference), "gain": gain}
+        (found,) = self._session.run(None, inputs)
+        return np.asarray(found, np.float32)[:, : height // CELL_PX, : width // CELL_PX]
+
+
+def _cut(picture: BgrImage) -> BgrImage:
+    return picture[CUT_PX:-CUT_PX, CUT_PX:-CUT_PX]
+
+
+def _span(first: int, cells: int, length: int) -> tuple[int, int]:
+    """Pixels of a padded picture around some cells along one axis, in step with the nets' coarsest layer."""
+    start = max(0, (first + RIM_CELLS - REACH_CELLS) * CELL_PX // STRIDE_PX * STRIDE_PX)
+    end = min(length - 2 * CUT_PX, (first + cells + RIM_CELLS + REACH_CELLS) * CELL_PX)
+    return start + CUT_PX, end + CUT_PX
+
+
+def _fill_up(pixels: BgrImage) -> BgrImage:
+    bottom, right = -pixels.shape[0] % STRIDE_PX, -pixels.shape[1] % STRIDE_PX
+    if not bottom and not right:
+        return np.ascontiguousarray(pixels)
+    return np.asarray(cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def smooth_each(cells: Cells) -> Cells:
+    """What each net says, box averaged: one noisy cell is no defect."""
+    return np.stack([smooth(plane, SMOOTH_CELLS) for plane in cells])

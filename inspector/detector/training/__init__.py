@@ -1,0 +1,1 @@
+"""Training of the detector's own nets; needs PyTorch, which the service never imports."""
