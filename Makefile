@@ -43,7 +43,7 @@ demo: venv ## CLOUD=1: the whole line on this machine, ends with demo-out/report
 
 # The safe path keeps the checkout out of sys.path: what is tested is the package built from it.
 test: venv debian-packages lint ## lint, then every test
-	PYTHONSAFEPATH=1 $(BIN)/pytest -rfEs --durations=10
+	@tools/run_tests.sh $(BIN)/python
 
 lint: venv ## style, types, import direction
 	$(BIN)/ruff check .

@@ -26,6 +26,39 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(shelf))
 
 
+LEARNING = (
+    "calibrate",
+    "detector",
+    "evaluate",
+    "exposure",
+    "fit",
+    "gallery",
+    "generator",
+    "geometry",
+    "kriging",
+    "learned_head",
+    "name",
+    "naming",
+    "peel",
+    "references",
+    "repair",
+    "samples",
+    "scenes",
+    "template",
+    "training",
+    "twin",
+    "visual",
+)
+"""Beginnings of the names of modules whose tests `make test` runs beside the others: they start no service."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of learning."""
+    for item in items:
+        if item.path.stem.removeprefix("test_").startswith(LEARNING):
+            item.add_marker(pytest.mark.learning)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_masks() -> Iterator[None]:
     """Fits measure every repair method, on few masks; tests/test_twin.py has as many as the product."""

@@ -88,7 +88,7 @@ def _measure_evenness(fine: FloatImage, known: NDArray[np.bool_]) -> float:
     """How alike the fine detail of all known places is, 0..1: plain ground with an edge in it is not, a grain is."""
     energy = cv2.blur(np.square(fine).mean(axis=2) * known, (WINDOW_PX, WINDOW_PX))
     inner = cv2.erode(known.view(np.uint8), np.ones((WINDOW_PX, WINDOW_PX), np.uint8)).astype(np.bool_)
-    strengths = np.sqrt(energy[inner])
+    strengths = np.sqrt(np.maximum(energy[inner], 0.0))
     if len(strengths) < LEAST_PIXELS:
         return 0.0
     low, high = np.percentile(strengths, [20, 80])
