@@ -20,7 +20,8 @@ from inspector.errors import InspectorError
 from pipelines.logs import configure_logging
 
 PR_SET_PDEATHSIG = 1
-EVIDENCE_NICENESS = 10
+EVIDENCE_NICENESS = 19
+"""The least: a picture can wait, a verdict cannot."""
 CLOUD_NICENESS = 15
 EXIT_OK, EXIT_ERROR = 0, 1
 

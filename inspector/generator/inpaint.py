@@ -68,12 +68,14 @@ def _fill_region(
     height, width = all_masked.shape
     feather_px = choose_feather_px(region)
     crop = expand_box(region.box_xyxy_px, CROP_MARGIN_PX + feather_px, width, height)
-    source = np.ascontiguousarray(pixels[crop[1] : crop[3], crop[0] : crop[2]])
+    source = pixels[crop[1] : crop[3], crop[0] : crop[2]].copy()
     own = place_mask(region, crop)
     hole = all_masked[crop[1] : crop[3], crop[0] : crop[2]]
     if hole.all():
         filled = np.broadcast_to(source.reshape(-1, 3).mean(axis=0).astype(np.float32), source.shape)
     else:
+        # OpenCV looks under the mask for slopes: up to 4 grey levels of what is hidden there showed in a fill.
+        source[hole] = source[~hole].mean(axis=0).astype(np.uint8)
         filled = _inpaint(flag, source, hole, region.size_px)
     blend_into(twin, changed, crop, filled, feather_alpha(own, feather_px))
 
