@@ -86,7 +86,8 @@ def carry_in(
 
     `frame` (h, w, 3) counts outside of the hole alone. See `carry`.
     """
-    return np.asarray(base + carry(frame - base, hole, largest_px, outlier_rms), np.float32)
+    carried = carry(frame - base, hole, largest_px, outlier_rms)
+    return np.asarray(base + carried * hole[..., None], np.float32)
 
 
 def carry(
@@ -95,18 +96,18 @@ def carry(
     largest_px: int = LARGEST_HOLE_PX,
     outlier_rms: float = OUTLIER_RMS,
 ) -> FloatImage:
-    """What a base is off by around the `hole` (h, w), inside of it: (h, w, 3) float32, 0 outside.
+    """What a base is off by around the `hole` (h, w), and carried into it: (h, w, 3) float32.
 
     `misfit` (h, w, 3) counts outside of the hole alone. A hole with a side above `largest_px` is closed at a half, a
     quarter and so on of the resolution. What is off by more than `outlier_rms` times the root mean square is cut off
-    there. With hardly anything known nothing is carried.
+    there, around the hole as well. With hardly anything known nothing is carried.
     """
     known = ~hole
     errors = _clip_outliers(np.asarray(misfit * known[..., None], np.float32), known, outlier_rms)
     if known.all() or np.count_nonzero(known) < LEAST_KNOWN or not errors.any():
-        return np.zeros_like(errors)
+        return errors
     carried = _extend_reduced(errors, known, _choose_level(hole, largest_px))
-    return np.asarray(carried * hole[..., None], np.float32)
+    return np.where(hole[..., None], carried, errors)
 
 
 def _clip_outliers(errors: FloatImage, known: Known, outlier_rms: float) -> FloatImage:

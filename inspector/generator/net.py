@@ -33,7 +33,7 @@ from inspector.generator.repair_model import (
     RepairTile,
 )
 from inspector.generator.repairer import Twin
-from inspector.generator.smooth import ReducedCrop, align_box, reduce_crop
+from inspector.generator.smooth import ReducedCrop, SmoothLayer, align_box, reduce_crop
 from inspector.generator.surroundings import reduce_padded
 from inspector.generator.workers import Workers
 from inspector.geometry.registration import Matrix, compose, invert, scaling, transform_points, warp
@@ -127,7 +127,9 @@ class _RegionPainter:
         self._grey = is_grey(crop.frame)
         laid = self._base.lay(around, place.level)
         self._added = carry_misfit(crop, laid)
-        corrected = np.clip(np.rint(laid + self._added.values), 0, 255).astype(np.uint8)
+        # Around the hole the net was trained on the base as it is.
+        self._hole = SmoothLayer(crop.box, crop.level, crop.hole[..., None].astype(np.float32))
+        corrected = np.clip(np.rint(laid + self._added.values * self._hole.values), 0, 255).astype(np.uint8)
         self.tiles = [
             self._cut_tile(crop, corrected, box, _read_features(matched, cache, box, self._level, feature_channels))
             for box in self.boxes
@@ -145,6 +147,7 @@ class _RegionPainter:
         if self._grey:
             # The net knows colours. A tint in the twin of a grey frame would be a defect, to a detector at least.
             painted[:] = painted.mean(axis=2, keepdims=True)
+        painted *= self._hole.cut(self._place.inner).values
         painting = Painting(self._place, self._base, replace(added, values=added.values + painted))
         return painting if self._has_references else add_grain(painting, self._pixels, self._mask)
 

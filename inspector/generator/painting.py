@@ -93,8 +93,11 @@ def _place_region(region: MaskRegion, size: tuple[int, int]) -> Place:
 
 
 def carry_misfit(crop: ReducedCrop, laid: FloatImage) -> SmoothLayer:
-    """What a base, `laid` at the crop, is off by around the hole, carried into it."""
-    return SmoothLayer(crop.box, crop.level, carry(crop.frame - laid, crop.hole))
+    """What a base, `laid` at the crop, is off by around the hole, and carried into it.
+
+    So what is painted around the hole is the frame, but for the rest of a defect, and no step shows under the feather.
+    """
+    return SmoothLayer(crop.box, crop.level, carry(np.asarray(crop.frame - laid, np.float32), crop.hole))
 
 
 class Canvas:
