@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from inspector.config import ID_PATTERN
+from inspector.detector.general_net import prepare_general_net
 from inspector.detector.good_images import FEWEST_IMAGES, FilledUp
 from inspector.detector.ignore_mask import Mask, load_ignore_mask
 from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
@@ -37,6 +38,7 @@ MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
 ROTATIONS = ("small", "free")
 TRAINED = "trained"
+NET_ORIGIN = "net"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def fit_recipe(
     any_angle = rotation == "free"
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
-    teach = _import_training()(train_minutes, most_steps) if train_minutes is not None else None
+    training = train_minutes is not None
+    teach = _import_training()(train_minutes, most_steps) if train_minutes is not None else prepare_general_net
     report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
@@ -105,9 +108,9 @@ def fit_recipe(
     choice = choose_mode(images, sizes, any_angle=any_angle)
     if any_angle and choice.mode != "located":
         raise FitError(f"free rotation needs a part that can be found in every good image: {choice.reason}")
-    if teach is not None and choice.mode != "located":
+    if training and choice.mode != "located":
         raise FitError(f"--train needs a part in a fixed pose, its net compares with the good part: {choice.reason}")
-    if teach is not None and len(images) < FEWEST_IMAGES:
+    if training and len(images) < FEWEST_IMAGES:
         raise FitError(f"{len(images)} good images, at least {FEWEST_IMAGES} are needed to train on them")
     report("choose", 1.0)
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
@@ -149,6 +152,7 @@ def fit_recipe(
     }
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
+        choices[NET_ORIGIN] = describe_net(learned)
         choices[TRAINED] = describe_training(learned)
     pose = (
         Pose(learned.golden % len(images), learned.model.reference.model, any_angle)
@@ -182,9 +186,16 @@ def fit_recipe(
     return store_fit(data_dir, content, release=release, started=started)
 
 
+def describe_net(learned: LearnedPart) -> str | None:
+    """Which net judges: the `general` one that ships, the one `trained` here, or None."""
+    if learned.taught is None or "net" not in learned.choice.heads:
+        return None
+    return "trained" if learned.taught.steps else "general"
+
+
 def describe_training(learned: LearnedPart) -> dict[str, Any] | None:
     """What was trained and whether it judges, None without training."""
-    if learned.taught is None:
+    if learned.taught is None or not learned.taught.steps:
         return None
     return {
         "steps": learned.taught.steps,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspector.detector.change_net import NETS, ChangeNet, light_gain
+from inspector.detector.change_net import ChangeNet, light_gain
 from inspector.detector.features import CELL_PX, MARGIN_PX
+from inspector.detector.good_part import learn_good_part
 from inspector.detector.recipe_store import NET, RecipeStore
 from inspector.errors import FitError, MissingExtraError
 from inspector.records import BgrImage
@@ -19,8 +20,9 @@ from tests.part_images import paint_board, paint_surface, write_images
 
 pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
 
-from inspector.detector.training import change_stage
-from inspector.detector.training.change_stage import ChangePair, CompareNet, NetTeacher, export_pair
+from inspector.detector.training import change_stage, compare_net
+from inspector.detector.training.change_stage import NETS, NetTeacher
+from inspector.detector.training.compare_net import ChangeNets, CompareNet, export_nets
 
 WIDTH, HEIGHT = 480, 360
 ROWS, COLUMNS = 60, 70
@@ -47,7 +49,7 @@ def test_training_is_reproducible_when_steps_decide() -> None:
     other = NetTeacher(10.0, most_steps=2, seed=2)(pictures, part, no_progress)
     assert first.graph == second.graph != other.graph
     assert first.unseen_by == (0, 0, 1, 1, 0, 0, 1, 1) and first.steps == 2
-    assert len(first.references) == NETS
+    assert len(first.goods) == NETS
 
 
 def test_a_few_steps_teach_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +59,8 @@ def test_a_few_steps_teach_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> N
     taught = NetTeacher(10.0, most_steps=40)(pictures, part, no_progress)
     spoilt = pictures[0].copy()
     spoilt[MARGIN_PX + 100 : MARGIN_PX + 140, MARGIN_PX + 120 : MARGIN_PX + 160] = 250
-    said = ChangeNet(taught.graph).compare(spoilt, taught.reference, light_gain(spoilt, taught.reference, part))
+    gain = light_gain(spoilt, taught.good.picture, part)
+    said = ChangeNet(taught.graph).compare(spoilt, taught.good, gain)
     calm = np.ones((ROWS, COLUMNS), np.bool_)
     calm[20:40, 25:45] = False
     for cells in said:
@@ -72,12 +75,12 @@ def test_time_ends_the_training() -> None:
 
 def test_an_export_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ONNX Runtime computes is compared with PyTorch, and nothing else is stored."""
-    board = laid_boards(1)[0]
-    pair = ChangePair([CompareNet((4, 4, 4, 4)) for _ in range(NETS)]).eval()
-    assert export_pair(pair, board, board)
-    monkeypatch.setattr(change_stage, "MOST_DIFFERENCE", -1.0)
+    boards = laid_boards(2)
+    pair, good = ChangeNets([CompareNet((4, 4, 4, 4)) for _ in range(NETS)]).eval(), learn_good_part(boards)
+    assert export_nets(pair, boards[0], good)
+    monkeypatch.setattr(compare_net, "MOST_DIFFERENCE", -1.0)
     with pytest.raises(FitError, match="differs from the trained one"):
-        export_pair(pair, board, board)
+        export_nets(pair, boards[0], good)
 
 
 def test_fit_compares_the_net_and_says_so(good: Path, tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from inspector.detector import part_learning
-from inspector.detector.change_net import NETS, ChangeNet, TaughtNet, light_gain
+from inspector.detector.change_net import ChangeNet, TaughtNet, light_gain
+from inspector.detector.comparison import Cells
 from inspector.detector.evidence import JOINED_HEADS, Choice
 from inspector.detector.features import CELL_PX, MARGIN_PX, FeatureBank
+from inspector.detector.good_part import GoodPart, learn_good_part
 from inspector.detector.graphs import GraphBuilder
 from inspector.detector.manifest import CalibrationRecord, RecipeVersion
 from inspector.detector.net_samples import CROP_PX, PAINTED, SampleMaker
 from inspector.detector.part_learning import LearnedPart, learn_part
-from inspector.detector.part_model import HeadName, Mask
+from inspector.detector.part_model import LEAST_SAID, HeadName, Mask, join_heads
 from inspector.detector.part_scorer import PartScorer
 from inspector.detector.recipe import pack_part
 from inspector.detector.recipe_store import NET, CalibratedContent, RecipeContent, RecipeStore
@@ -35,6 +37,7 @@ from tests.part_images import paint_board, write_images
 
 WIDTH, HEIGHT = 480, 360
 GOOD = 10
+NETS = 2
 
 
 def mean_difference_graph() -> bytes:
@@ -52,7 +55,7 @@ def mean_difference_graph() -> bytes:
     graph.add("Squeeze", ["cells", "axis"], "changes")
     pictures = [
         helper.make_tensor_value_info(name, TensorProto.UINT8, [f"{name}_rows", f"{name}_columns", 3])
-        for name in ("pixels", "reference")
+        for name in ("pixels", "reference", "spread")
     ]
     gain = helper.make_tensor_value_info("gain", TensorProto.FLOAT, [3])
     changes = helper.make_tensor_value_info("changes", TensorProto.FLOAT, [NETS, "cell_rows", "cell_columns"])
@@ -60,9 +63,9 @@ def mean_difference_graph() -> bytes:
 
 
 def teach_difference(pictures: list[BgrImage], part: Mask, progress: object) -> TaughtNet:
-    median = np.median(np.stack(pictures), axis=0).astype(np.uint8)
+    good = learn_good_part(pictures)
     unseen_by = tuple(index % NETS for index in range(len(pictures)))
-    return TaughtNet(mean_difference_graph(), unseen_by, (median,) * NETS, median, 1, 0.0)
+    return TaughtNet(mean_difference_graph(), unseen_by, unseen_by, (good,) * NETS, good, 1, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +137,19 @@ def test_the_unit_is_an_ordinary_good_part(learned: LearnedPart) -> None:
     assert learned.calibration.thresholds.review >= 1.0
 
 
-def test_the_net_adds_to_the_banks(root: Path) -> None:
-    """Joined, the map is the sum of the larger bank and the net, in its own unit."""
+def test_banks_and_net_have_to_agree() -> None:
+    """Joined, the map is the geometric mean of the larger bank and the net; neither silences the other."""
+    energy, contrast, net = (np.array(row, np.float32)[None] for row in ([4, 4, 1, 9], [1, 1, 1, 1], [4, 1, 4, 0]))
+    maps: dict[HeadName, Cells] = {"energy": energy, "contrast": contrast, "net": net}
+    np.testing.assert_allclose(join_heads(maps, 2.0)[0], [2.0, 1.0, 1.0, np.sqrt(9 * LEAST_SAID) / 2.0])
+    np.testing.assert_array_equal(join_heads({"net": net}, 2.0), net)
+
+
+def test_the_net_is_in_the_same_units_alone_and_joined(root: Path) -> None:
+    """What it says of a good part does not depend on what else judges."""
     joined, alone = (learn(root, heads).model for heads in (JOINED_HEADS, ("net",)))
     assert joined.net is not None and alone.net is not None
-    assert joined.net.joint_unit > 1.0
+    assert joined.net.joint_unit > 0.0
     assert joined.net.level.unit == alone.net.level.unit
 
 
@@ -202,6 +213,11 @@ def test_a_net_that_is_no_graph_or_not_listed_is_refused(stored: Path, listed: b
 # --- the pair ---------------------------------------------------------------------------------------
 
 
+def still(picture: BgrImage) -> GoodPart:
+    """A good part that never varies."""
+    return GoodPart(picture, np.zeros_like(picture))
+
+
 def laid(rows: int, columns: int, seed: int) -> BgrImage:
     shape = (rows * CELL_PX + 2 * MARGIN_PX, columns * CELL_PX + 2 * MARGIN_PX, 3)
     return np.random.default_rng(seed).integers(40, 200, shape, dtype=np.uint8)
@@ -211,16 +227,16 @@ def laid(rows: int, columns: int, seed: int) -> BgrImage:
 def test_a_painted_window_is_judged_as_in_the_whole_picture(place: tuple[int, int]) -> None:
     """The cells of the window, wherever it lies, are those of the whole painted picture."""
     rows, columns = 53, 61
-    picture, reference = laid(rows, columns, 1), laid(rows, columns, 2)
+    picture, good = laid(rows, columns, 1), still(laid(rows, columns, 2))
     window = Tile(place[0], place[1], 16, 20)
     y, x = window.row * CELL_PX, window.column * CELL_PX
     painted = laid(window.rows, window.columns, 3)
     whole = picture.copy()
     whole[y : y + painted.shape[0], x : x + painted.shape[1]] = painted
     net, gain = ChangeNet(mean_difference_graph()), np.ones(3, np.float32)
-    expected = net.compare(whole, reference, gain)
+    expected = net.compare(whole, good, gain)
     assert expected.shape == (NETS, rows, columns)
-    found = net.compare_window(picture, painted, window, reference, gain)
+    found = net.compare_window(picture, painted, window, good, gain)
     np.testing.assert_allclose(found, window.cut(expected), rtol=1e-5)
 
 
@@ -229,7 +245,7 @@ def test_light_makes_no_difference() -> None:
     picture = laid(20, 20, 4) // 2 * 2
     part = np.ones((20, 20), np.bool_)
     gain = light_gain(picture // 2, picture, part)
-    assert float(ChangeNet(mean_difference_graph()).compare(picture // 2, picture, gain)[0].max()) < 1.0
+    assert float(ChangeNet(mean_difference_graph()).compare(picture // 2, still(picture), gain)[0].max()) < 1.0
 
 
 # --- what it is taught with -------------------------------------------------------------------------
@@ -244,11 +260,12 @@ def test_samples_are_reproducible_and_say_where_they_changed() -> None:
     """The same seed draws the same samples; changed cells count, half-changed ones are left out, good samples occur."""
     pictures = [paint_board(seed, width=WIDTH, height=HEIGHT) for seed in range(4)]
     part = np.ones((70, 100), np.bool_)
-    makers = [SampleMaker(pictures, pictures, part, 5) for _ in range(2)]
+    good = learn_good_part(pictures)
+    makers = [SampleMaker(pictures, [good], part, 5) for _ in range(2)]
     drawn = [[maker.draw() for _ in range(30)] for maker in makers]
     cells = CROP_PX // CELL_PX
     for first, second in zip(*drawn, strict=True):
-        assert first.pixels.shape == first.reference.shape == (CROP_PX, CROP_PX, 3)
+        assert first.pixels.shape == first.reference.shape == first.spread.shape == (CROP_PX, CROP_PX, 3)
         assert first.target.shape == first.weight.shape == (cells, cells)
         np.testing.assert_array_equal(first.pixels, second.pixels)
         np.testing.assert_array_equal(first.target, second.target)

@@ -24,11 +24,12 @@ from inspector.generator.repair_model import (
     TRUNK_REACH_PX,
     load_repair_model,
 )
-from inspector.generator.training.config import RepairSamples, RepairStage, fill_in, load_stage
+from inspector.generator.training.config import RepairSamples, RepairStage, load_stage
 from inspector.generator.training.repair_base import fill_smoothly, lay_references
 from inspector.generator.training.samples import SampleBatch, SampleMaker, open_sources
 from inspector.generator.training.sources import PhotographSource, order_by_likeness
 from inspector.scenes.samples.bank import write_bank
+from inspector.scenes.samples.stage_file import fill_in
 
 pytest.importorskip("torch", reason="training needs PyTorch, the extra `train`")
 

@@ -1,6 +1,7 @@
-"""The learned head's net as it runs: a pair of small nets compares the registered part with the median good part.
+"""The learned head's nets as they run: small nets compare the registered part with what is known of good ones.
 
-Each net of the pair was trained on other good images, so every good image has one net that has not seen it.
+There is one, the general net that ships with the product and has seen none of the good images, or a pair that `fit`
+trained on other halves of them, so that every good image has one net that has not seen it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 from inspector.detector.comparison import Cells
 from inspector.detector.features import BAD_GRAPH, CELL_PX, MARGIN_PX
+from inspector.detector.good_part import GoodPart
 from inspector.detector.graphs import open_session
 from inspector.detector.part_model import Mask, smooth
 from inspector.errors import RecipeTamperedError
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
 
-NETS = 2
 STRIDE_PX = 16
 """The coarsest layer's step: what goes into the net is filled up to multiples of it."""
 CUT_PX = 2
@@ -33,16 +34,18 @@ DARKEST = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TaughtNet:
-    """A trained pair: its graph, and which net has not seen which good image.
+    """Nets and what they compare with; good image i counts where neither has seen it.
 
-    `unseen_by[i]` is the net that was not trained on good image i, `references[k]` the median of those that net k was
-    trained on and `reference` that of all, laid as `lay_screen` does. `steps` are those of the slower net.
+    `graph` holds one or more nets; `unseen_by[i]` is the one that was not trained on good image i, and
+    `goods[learned_without[i]]` was learned without it. `good` is learned from all. Pictures are laid as `lay_screen`
+    does. `steps` are those that `fit` trained, of the slower net: 0 for the net that ships.
     """
 
     graph: bytes
     unseen_by: tuple[int, ...]
-    references: tuple[BgrImage, ...]
-    reference: BgrImage
+    learned_without: tuple[int, ...]
+    goods: tuple[GoodPart, ...]
+    good: GoodPart
     steps: int
     seconds: float
 
@@ -53,13 +56,18 @@ def mean_light(picture: BgrImage, part: Mask) -> NDArray[np.float32]:
     return np.asarray(inner[part].mean(axis=0, dtype=np.float64), np.float32)
 
 
+def relight(picture: BgrImage, gain: NDArray[np.float32]) -> BgrImage:
+    """The picture with each channel times its gain."""
+    return np.asarray(np.clip(picture * gain + np.float32(0.5), 0, 255), np.uint8)
+
+
 def light_gain(picture: BgrImage, reference: BgrImage, part: Mask) -> NDArray[np.float32]:
     """(3,) factor that gives a laid picture the reference's mean light over the part."""
     return np.asarray(mean_light(reference, part) / np.maximum(mean_light(picture, part), DARKEST), np.float32)
 
 
 class ChangeNet:
-    """A compiled pair. Thread-safe."""
+    """Compiled nets. Thread-safe."""
 
     def __init__(self, graph: bytes, threads: int = 1) -> None:
         try:
@@ -67,13 +75,13 @@ class ChangeNet:
         except BAD_GRAPH as error:
             raise RecipeTamperedError(f"the learned head's net is not a graph of ours: {error}") from error
 
-    def compare(self, picture: BgrImage, reference: BgrImage, gain: NDArray[np.float32]) -> Cells:
-        """(NETS, h, w) float32, the evidence of a change in each cell, of two laid pictures with the banks' margin."""
-        cells = self._run(_cut(picture), _cut(reference), gain)
+    def compare(self, picture: BgrImage, good: GoodPart, gain: NDArray[np.float32]) -> Cells:
+        """(nets, h, w) float32, the evidence of a change in each cell of a laid picture with the banks' margin."""
+        cells = self._run(_cut(picture), _cut_good(good), gain)
         return cells[:, RIM_CELLS:-RIM_CELLS, RIM_CELLS:-RIM_CELLS]
 
     def compare_window(
-        self, picture: BgrImage, painted: BgrImage, window: Tile, reference: BgrImage, gain: NDArray[np.float32]
+        self, picture: BgrImage, painted: BgrImage, window: Tile, good: GoodPart, gain: NDArray[np.float32]
     ) -> Cells:
         """As `compare`, the cells of a `window` of the picture that was `painted` over (with its margin) only."""
         rows = _span(window.row, window.rows, picture.shape[0])
@@ -83,20 +91,26 @@ class ChangeNet:
         skip_y, skip_x = max(0, -top), max(0, -left)
         target = around[top + skip_y : top + painted.shape[0], left + skip_x : left + painted.shape[1]]
         target[:] = painted[skip_y : skip_y + target.shape[0], skip_x : skip_x + target.shape[1]]
-        found = self._run(around, reference[rows[0] : rows[1], columns[0] : columns[1]], gain)
+        there = np.s_[rows[0] : rows[1], columns[0] : columns[1]]
+        found = self._run(around, GoodPart(good.picture[there], good.spread[there]), gain)
         row = (window.row * CELL_PX + MARGIN_PX - rows[0]) // CELL_PX
         column = (window.column * CELL_PX + MARGIN_PX - columns[0]) // CELL_PX
         return found[:, row : row + window.rows, column : column + window.columns]
 
-    def _run(self, picture: BgrImage, reference: BgrImage, gain: NDArray[np.float32]) -> Cells:
+    def _run(self, picture: BgrImage, good: GoodPart, gain: NDArray[np.float32]) -> Cells:
         height, width = picture.shape[:2]
-        inputs = {"pixels": _fill_up(picture), "reference": _fill_up(reference), "gain": gain}
+        images = {"pixels": picture, "reference": good.picture, "spread": good.spread}
+        inputs = {**{name: _fill_up(image) for name, image in images.items()}, "gain": gain}
         (found,) = self._session.run(None, inputs)
         return np.asarray(found, np.float32)[:, : height // CELL_PX, : width // CELL_PX]
 
 
 def _cut(picture: BgrImage) -> BgrImage:
     return picture[CUT_PX:-CUT_PX, CUT_PX:-CUT_PX]
+
+
+def _cut_good(good: GoodPart) -> GoodPart:
+    return GoodPart(_cut(good.picture), _cut(good.spread))
 
 
 def _span(first: int, cells: int, length: int) -> tuple[int, int]:

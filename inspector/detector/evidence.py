@@ -82,7 +82,8 @@ def choose_heads(
 ) -> Choice:
     """Compare every sensible choice of the heads on `pictures` (good images with the banks' margin).
 
-    Unless `net_may_replace` a net can only join the banks: full resolution, which is not compared here, needs them.
+    Unless `net_may_replace` a net can only join the banks: where full resolution, which is not compared here, needs
+    them, and for a net that was not trained on this part.
     """
     names = _candidates([head.name for head in heads], net_may_replace)
     by_name = {head.name: head for head in heads}

@@ -1,4 +1,4 @@
-"""Samples that teach the learned head: good parts with painted changes, beside what varies harmlessly.
+"""Samples that teach a net to compare: good parts with painted changes, beside what varies harmlessly.
 
 Only families marked for training are painted; those that judge the heads (`inspector.detector.evidence`) are never
 shown. What a good part may do without being bad is painted, too, and asked to be ignored: other good images' content at
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inspector.detector.change_net import CUT_PX, RIM_CELLS
 from inspector.detector.features import CELL_PX
+from inspector.detector.good_part import SPREAD_STEPS, GoodPart
 from inspector.detector.part_model import Mask
 from inspector.records import BgrImage
 from inspector.scenes.samples import spoiling
@@ -41,10 +42,12 @@ CHANGE_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """`pixels` and `reference` (CROP_PX, CROP_PX, 3) float32 0..255; `target` and `weight` per cell, 0 or 1."""
+    """`pixels`, `reference` and `spread` (CROP_PX, CROP_PX, 3) float32 grey levels; `target` and `weight` per cell,
+    0 or 1."""
 
     pixels: Floats
     reference: Floats
+    spread: Floats
     target: Floats
     weight: Floats
 
@@ -52,10 +55,10 @@ class TrainingSample:
 class SampleMaker:
     """Draws samples from good images that are laid, and lit like their references."""
 
-    def __init__(self, pictures: list[BgrImage], references: list[BgrImage], part: Mask, seed: int) -> None:
-        """`references[i % len(references)]` is a median of good images without picture i."""
+    def __init__(self, pictures: list[BgrImage], goods: list[GoodPart], part: Mask, seed: int) -> None:
+        """`goods[i % len(goods)]` was learned without picture i."""
         self._pictures = [_cut(picture) for picture in pictures]
-        self._references = [_cut(picture) for picture in references]
+        self._goods = [GoodPart(_cut(good.picture), _cut(good.spread)) for good in goods]
         self._places = np.argwhere(part)
         self._dice = np.random.default_rng(seed)
 
@@ -63,17 +66,31 @@ class SampleMaker:
         """The next sample. Deterministic."""
         dice = self._dice
         index, other = (int(value) for value in dice.integers(0, len(self._pictures), 2))
-        picture, reference = self._pictures[index], self._references[index % len(self._references)]
+        picture, good = self._pictures[index], self._goods[index % len(self._goods)]
         row, column = self._places[int(dice.integers(0, len(self._places)))]
         window = _window_around(int(row), int(column), picture.shape)
-        pixels, fellow, stand = picture[window].copy(), self._pictures[other], reference[window]
+        pixels, fellow = picture[window].copy(), self._pictures[other]
         if dice.random() < 0.5:
-            _mix_in(pixels, fellow[window], dice)
-        step = np.zeros(pixels.shape[:2], np.float32)
-        if dice.random() < DEFECT_SHARE:
-            for _ in range(int(dice.integers(1, MOST_DEFECTS + 1))):
-                step = np.maximum(step, paint_change(pixels, fellow if dice.random() < 0.5 else picture, dice))
-        return _flip(*_photograph(pixels, step, dice), stand.astype(np.float32), dice)
+            mix_in(pixels, fellow[window], dice)
+        step = paint_some(pixels, (fellow, picture), dice)
+        return finish_sample(pixels, step, GoodPart(good.picture[window], good.spread[window]), dice)
+
+
+def paint_some(pixels: BgrImage, sources: tuple[BgrImage, BgrImage], dice: np.random.Generator) -> Floats:
+    """Paint no, one or several defects in place; the (h, w) step they made, in grey levels."""
+    step = np.zeros(pixels.shape[:2], np.float32)
+    if dice.random() < DEFECT_SHARE:
+        for _ in range(int(dice.integers(1, MOST_DEFECTS + 1))):
+            step = np.maximum(step, paint_change(pixels, sources[int(dice.random() >= 0.5)], dice))
+    return step
+
+
+def finish_sample(pixels: BgrImage, step: Floats, good: GoodPart, dice: np.random.Generator) -> TrainingSample:
+    """What a photograph of the pixels shows beside the good part; `step` is what was painted, in grey levels.
+
+    Everything is CROP_PX + 2 RIM_PX a side.
+    """
+    return _flip(*_photograph(pixels, step, dice), good, dice)
 
 
 def _cut(picture: BgrImage) -> BgrImage:
@@ -89,7 +106,7 @@ def _window_around(row: int, column: int, shape: tuple[int, ...]) -> tuple[slice
     return spans[0], spans[1]
 
 
-def _mix_in(pixels: BgrImage, other: BgrImage, dice: np.random.Generator) -> None:
+def mix_in(pixels: BgrImage, other: BgrImage, dice: np.random.Generator) -> None:
     """What another good part shows at the same place is good, in patches or as a faint whole."""
     height, width = pixels.shape[:2]
     if dice.random() < 0.6:
@@ -177,17 +194,16 @@ def _photograph(pixels: BgrImage, step: Floats, dice: np.random.Generator) -> tu
     return np.clip(shown, 0, 255), step
 
 
-def _flip(pixels: Floats, step: Floats, reference: Floats, dice: np.random.Generator) -> TrainingSample:
+def _flip(pixels: Floats, step: Floats, good: GoodPart, dice: np.random.Generator) -> TrainingSample:
     rim = np.s_[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
-    sides = [array[rim] for array in (pixels, step, reference)]
-    for axis in (0, 1):
-        if dice.random() < 0.5:
-            sides = [np.flip(array, axis) for array in sides]
-    pixels, step, reference = (np.ascontiguousarray(array) for array in sides)
+    axes = tuple(axis for axis in (0, 1) if dice.random() < 0.5)
+    pixels, step = (np.ascontiguousarray(np.flip(array[rim], axes)) for array in (pixels, step))
+    picture, spread = (np.ascontiguousarray(np.flip(array[rim], axes)) for array in (good.picture, good.spread))
     target = (_share(step >= CHANGED_LEVELS) >= LEAST_SHARE).astype(np.float32)
     touched = _share(step >= FAINT_LEVELS) > 0
     weight = np.where((target == 0) & touched, np.float32(0.0), np.float32(1.0))
-    return TrainingSample(pixels, reference, target, weight)
+    levels = spread.astype(np.float32) / np.float32(SPREAD_STEPS)
+    return TrainingSample(pixels, picture.astype(np.float32), levels, target, weight)
 
 
 def _share(mask: NDArray[np.bool_]) -> Floats:

@@ -5,16 +5,17 @@ Each head's maps are in units of what the worst place of a median good image sho
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from inspector.detector.calibration import score_unit
-from inspector.detector.change_net import NETS, SMOOTH_CELLS, ChangeNet, TaughtNet, light_gain, smooth_each
+from inspector.detector.change_net import SMOOTH_CELLS, ChangeNet, TaughtNet, light_gain, smooth_each
 from inspector.detector.comparison import Cells, HalfCells, LargestDeviation, PositionDistance
 from inspector.detector.features import FeatureBank
+from inspector.detector.good_part import GoodPart
 from inspector.detector.part_model import (
     HeadName,
     Mask,
@@ -32,8 +33,9 @@ from inspector.records import BgrImage
 TOLERANCE_CELLS = 1
 SCREEN_SMOOTH_CELLS = 5
 CONTRAST_SMOOTH_CELLS = 7
-POOLED_CELLS = 9
-"""What a net says of good parts is pooled over so many cells: half of the good images alone are few."""
+POOLED_VALUES = 5000
+"""What a net says of good parts is pooled over cells, so that each position's mean and spread rest on so many values:
+the good images alone are few."""
 SMALLEST_LOGIT_SD = 0.05
 """Only a net that says the same of everything comes near it."""
 
@@ -122,7 +124,7 @@ class ContrastHead:
 
 
 class NetHead:
-    """A trained pair of nets; each good image is judged by the one that has not seen it."""
+    """Taught nets; each good image is judged by the one that has not seen it, beside good parts learned without it."""
 
     name: HeadName = "net"
 
@@ -130,11 +132,11 @@ class NetHead:
         self._net = ChangeNet(taught.graph)
         self._taught = taught
         self._pictures = pictures
-        self._gains = [light_gain(picture, taught.reference, part) for picture in pictures]
+        self._gains = [light_gain(picture, taught.good.picture, part) for picture in pictures]
         self._said = [self._say(index) for index in range(len(pictures))]
         self._part = part
         maps = [self._above(said, self._without(index)) for index, said in enumerate(self._said)]
-        by_net = [self._statistics(net, None) for net in range(NETS)]
+        by_net = [self._statistics(net, None) for net in sorted(set(taught.unseen_by))]
         statistics = PartStatistics(
             np.concatenate([item.mean for item in by_net]), np.concatenate([item.inverse_sd for item in by_net])
         )
@@ -142,18 +144,21 @@ class NetHead:
 
     def score_window(self, index: int, padded: BgrImage, window: Tile) -> Cells:
         """See `Head.score_window`."""
-        unseen = self._taught.unseen_by[index]
-        reference = self._taught.references[unseen]
-        cells = self._net.compare_window(self._pictures[index], padded, window, reference, self._gains[index])
+        cells = self._net.compare_window(
+            self._pictures[index], padded, window, self._good_without(index), self._gains[index]
+        )
         others = self._without(index)
         here = PartStatistics(window.cut(others.mean), window.cut(others.inverse_sd))
-        return self._above(smooth_each(cells)[unseen], here) / np.float32(self.level.unit)
+        said = smooth_each(cells)[self._taught.unseen_by[index]]
+        return self._above(said, here) / np.float32(self.level.unit)
+
+    def _good_without(self, index: int) -> GoodPart:
+        return self._taught.goods[self._taught.learned_without[index]]
 
     def _say(self, index: int) -> Cells:
         """(h, w): what the net that has not seen the image says of it, smoothed."""
-        unseen = self._taught.unseen_by[index]
-        found = self._net.compare(self._pictures[index], self._taught.references[unseen], self._gains[index])
-        return np.asarray(smooth_each(found)[unseen], np.float32)
+        found = self._net.compare(self._pictures[index], self._good_without(index), self._gains[index])
+        return np.asarray(smooth_each(found)[self._taught.unseen_by[index]], np.float32)
 
     def _without(self, index: int) -> PartStatistics:
         return self._statistics(self._taught.unseen_by[index], index)
@@ -166,8 +171,9 @@ class NetHead:
             if self._taught.unseen_by[index] == net and index != left_out
         ]
         stack = np.stack(said)
-        mean = _pool(stack.mean(axis=0))
-        variance = _pool(((stack - mean) ** 2).sum(axis=0) / np.float32(len(said) - 1))
+        cells = pooled_cells(len(said))
+        mean = smooth(stack.mean(axis=0), cells)
+        variance = smooth(((stack - mean) ** 2).sum(axis=0) / np.float32(len(said) - 1), cells)
         floor = np.median(variance[self._part]) + np.float32(SMALLEST_LOGIT_SD**2)
         inverse_sd = 1.0 / np.sqrt(variance + floor)
         return PartStatistics(mean[None].astype(np.float16), inverse_sd[None].astype(np.float16))
@@ -176,13 +182,13 @@ class NetHead:
         return net_scores(said[None], PartLevel(statistics, SMOOTH_CELLS))
 
 
-def _pool(cells: Cells) -> Cells:
-    size = (POOLED_CELLS, POOLED_CELLS)
-    return np.asarray(cv2.blur(cells, size, borderType=cv2.BORDER_REFLECT_101), np.float32)
+def pooled_cells(images: int) -> int:
+    """An odd number of cells whose square holds `POOLED_VALUES` of so many images."""
+    return 2 * math.ceil((math.sqrt(POOLED_VALUES / images) - 1.0) / 2.0) + 1
 
 
 def joint_unit(heads: list[Head]) -> float:
-    """The sum of banks and net that scores 1.0: what the worst place of a median good image shows. 1 without a net."""
+    """What banks and net agree on at the worst place of a median good image: it scores 1.0. 1 without a net."""
     if all(head.name != "net" for head in heads):
         return 1.0
     maps = ({head.name: head.held_out[index] for head in heads} for index in range(len(heads[0].held_out)))

@@ -75,8 +75,8 @@ LARGEST_HOLE_SHARE = 0.05
 IGNORED_RIM_CELLS = 7
 """What lies in an ignored cell shows as far away: the reach of the widest filter and half of the smoothing."""
 
-TeachNet: TypeAlias = Callable[[list[BgrImage], Mask, Progress], TaughtNet]
-"""Trains the learned head on laid good pictures of a part; needs PyTorch, so it is handed in."""
+TeachNet: TypeAlias = Callable[[list[BgrImage], Mask, Progress], TaughtNet | None]
+"""Gives nets for laid good pictures of a part, None where there are none; handed in, for training needs PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class LearnedPart:
     region_promises: tuple[dict[str, Any], ...] = ()
     screen_misses: ScreenMisses | None = None
     taught: TaughtNet | None = None
-    """What was trained, whether it was chosen or not."""
+    """The nets that stood for choice, whether they were chosen or not."""
 
 
 def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
@@ -125,8 +125,8 @@ def learn_part(
     """Learn a located part from at least two good images of one size.
 
     Statistics come from all of them; every held-out score from statistics without that image, in closed form.
-    With `teach` a net is trained, too, and stands for choice. Raises `FitError` when the images differ in size, and
-    what `teach` raises.
+    The nets of `teach`, if any, stand for choice. Raises `FitError` when the images differ in size, and what `teach`
+    raises.
     """
     frame_size, halved = read_halved(images, progress)
     ratio = screen_ratio(*frame_size)
@@ -152,11 +152,12 @@ def learn_part(
     taught = teach(pictures, part, progress) if teach is not None else None
     if taught is not None:
         heads.append(NetHead(taught, pictures, judged, part))
-    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress, net_may_replace=ratio == 1)
+    may_replace = ratio == 1 and taught is not None and taught.steps > 0
+    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress, net_may_replace=may_replace)
     chosen = [head for head in heads if head.name in choice.heads]
     held_out = combine(chosen, joint_unit(chosen))
     net_head = next((head for head in chosen if head.name == "net"), None)
-    net = NetLevel(taught.reference, net_head.level, joint_unit(chosen)) if taught and net_head else None
+    net = NetLevel(taught.good, net_head.level, joint_unit(chosen)) if taught and net_head else None
     close = None
     if ratio > 1 and "energy" in choice.heads:
         close = _learn_close(images, bank, frames, (window, ratio), judged, held_out, progress)

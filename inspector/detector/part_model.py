@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.comparison import Cells, HalfCells, PositionDistance
-from inspector.records import BgrImage
+from inspector.detector.good_part import GoodPart
 
 SMALLEST_SD = 0.01
 """Whitened features have a standard deviation of about one over good parts; this only keeps constant sets finite."""
 SD_FLOOR_SHARE = 1.0
 """A position that happened to be quiet in the few good images is hardly quieter than the usual one."""
 
+LEAST_SAID = 0.5
+"""Half of what the worst place of an ordinary good part shows."""
+
 Mask: TypeAlias = NDArray[np.bool_]
 HeadName: TypeAlias = Literal["energy", "contrast", "net"]
-"""What a located part can be judged by: the whitened part bank, the contrast bank, and the net that `fit` trained."""
+"""What a located part can be judged by: the whitened part bank, the contrast bank, and a net that compares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,11 @@ class PartLevel:
 class NetLevel:
     """The learned head: the picture it compares with, and what its nets say of good parts by position.
 
-    `reference` (H, W, 3) uint8 is laid over the window with the banks' margin. The statistics of `level` have one
-    channel for each net. `joint_unit` is the sum of banks and net that scores 1.0 where both judge.
+    `good` is laid over the window with the banks' margin. The statistics of `level` have one channel for each net.
+    `joint_unit` is what banks and net agree on (`join_heads`) that scores 1.0 where both judge.
     """
 
-    reference: BgrImage
+    good: GoodPart
     level: PartLevel
     joint_unit: float
 
@@ -81,13 +84,20 @@ def net_scores(said: Cells, level: PartLevel) -> Cells:
 
 
 def join_heads(maps: dict[HeadName, Cells], joint_unit: float) -> Cells:
-    """One map of several heads: the larger of the banks, to which a net adds what it says."""
+    """One map of several heads: the larger of the banks, and its geometric mean with a net's.
+
+    What alarms banks and nets on good parts differs, so that a defect stands out in what they agree on. Neither can
+    silence the other: each counts as `LEAST_SAID` at least.
+    """
     banks = [cells for name, cells in maps.items() if name != "net"]
-    if "net" not in maps:
-        return np.asarray(np.maximum.reduce(banks), np.float32)
     if not banks:
         return maps["net"]
-    return np.asarray((np.maximum.reduce(banks) + maps["net"]) / np.float32(joint_unit), np.float32)
+    largest = np.maximum.reduce(banks)
+    if "net" not in maps:
+        return np.asarray(largest, np.float32)
+    least = np.float32(LEAST_SAID)
+    agreed = np.sqrt(np.maximum(largest, least) * np.maximum(maps["net"], least))
+    return np.asarray(agreed / np.float32(joint_unit), np.float32)
 
 
 class MomentSums:

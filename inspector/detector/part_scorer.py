@@ -4,7 +4,7 @@ The unit of every score is "times the usual good part": each level's distance (r
 features, or the largest deviation of a contrast) is divided by what the worst place of a median good image shows at
 that level, so 1.0 is an ordinary good part whatever the level, and image score, map and thresholds compare directly.
 The screen takes the larger of the banks that `fit` chose: energies and contrasts each find what the other averages
-away. A net that `fit` trained and chose adds to them, or judges alone.
+away. A net that `fit` chose has to agree with them, or judges alone.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class PartScorer:
             deviation = self._deviation(self._contrast_bank.compute(laid), model.contrast)
             found["contrast"] = _in_units(deviation, model.contrast)
         if self._net is not None and model.net is not None:
-            gain = light_gain(laid, model.net.reference, model.part)
-            said = smooth_each(self._net.compare(laid, model.net.reference, gain))
+            gain = light_gain(laid, model.net.good.picture, model.part)
+            said = smooth_each(self._net.compare(laid, model.net.good, gain))
             found["net"] = net_scores(said, model.net.level)
         joint_unit = model.net.joint_unit if model.net is not None else 1.0
         return np.where(judged, join_heads(found, joint_unit), np.float32(0.0))

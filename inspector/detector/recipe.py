@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inspector.detector.change_net import ChangeNet
 from inspector.detector.experience import Experience
 from inspector.detector.features import FeatureBank
+from inspector.detector.good_part import GoodPart
 from inspector.detector.judged_regions import JudgedRegions, Region
 from inspector.detector.manifest import (
     ExperienceSettings,
@@ -177,7 +178,8 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
     if model.regions:
         arrays["region_labels"] = model.regions.labels
     if model.net:
-        arrays["net_reference"] = model.net.reference
+        arrays["net_good"] = model.net.good.picture
+        arrays["net_spread"] = model.net.good.spread
         arrays["net_mean"] = model.net.level.statistics.mean
         arrays["net_inverse_sd"] = model.net.level.statistics.inverse_sd
     return settings, arrays
@@ -244,7 +246,8 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
 
 
 def _unpack_net(settings: NetSettings, arrays: Arrays) -> NetLevel:
-    return NetLevel(arrays["net_reference"], _level(settings.level, arrays, "net"), settings.joint_unit)
+    good = GoodPart(arrays["net_good"], arrays["net_spread"])
+    return NetLevel(good, _level(settings.level, arrays, "net"), settings.joint_unit)
 
 
 def _level_settings(level: PartLevel) -> LevelSettings:

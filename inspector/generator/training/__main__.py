@@ -53,6 +53,9 @@ def bank(
     views: Annotated[int, typer.Option(min=1, max=32, help="Photographs of each.")] = 6,
     side_px: Annotated[int, typer.Option(min=LEAST_SIDE_PX, help="Sides of a photograph.")] = 384,
     seed: Annotated[int, typer.Option(min=0, help="Of the first part; the others count on.")] = 1,
+    faulty_views: Annotated[
+        int, typer.Option(min=0, help="Of parts with loose pieces, photographed with a fault.")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
 ) -> None:
     """Render a bank of good parts and surfaces. The same arguments give the same bytes."""
@@ -62,6 +65,7 @@ def bank(
         views=views,
         side_px=side_px,
         seed=seed,
+        faulty_views=faulty_views,
         workers=workers,
         report=lambda done: typer.echo(f"\r{done} of {parts} parts", err=True, nl=done == parts),
     )

@@ -4,27 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from inspector.records import BgrImage
-
-
-def turn_together(
-    rng: np.random.Generator, images: list[BgrImage], hole: NDArray[np.bool_]
-) -> tuple[list[BgrImage], NDArray[np.bool_]]:
-    """The same mirroring, quarter turn, channel order and tone curve for all; `hole` (S, S) turns along."""
-    turns, mirror, order = int(rng.integers(0, 4)), bool(rng.integers(0, 2)), rng.permutation(3)
-    grey, gamma = rng.random() < 0.2, float(np.exp(rng.normal(0.0, 0.25)))
-    low, high = rng.uniform(0.0, 0.15), rng.uniform(0.8, 1.0)
-    levels = (np.arange(256) / 255.0) ** gamma * (high - low) + low
-    curve = np.clip(np.rint(levels * 255.0), 0, 255).astype(np.uint8)
-    turned = []
-    for image in images:
-        changed = np.rot90(image[:, ::-1] if mirror else image, turns)[..., order]
-        if grey:
-            changed = np.repeat(cv2.cvtColor(np.ascontiguousarray(changed), cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
-        turned.append(np.ascontiguousarray(curve[changed]))
-    return turned, np.ascontiguousarray(np.rot90(hole[:, ::-1] if mirror else hole, turns))
 
 
 def move_a_little(rng: np.random.Generator, image: BgrImage, shift_px: float, turn_deg: float) -> BgrImage:
@@ -56,12 +37,3 @@ def press(pixels: BgrImage, quality: int) -> BgrImage:
     """The pixels after JPEG at `quality`."""
     encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-
-
-def cut_square(image: NDArray[np.uint8], left: int, top: int, cut: int, side: int) -> BgrImage:
-    """A square of `cut` px, resized to `side` px."""
-    square = np.ascontiguousarray(image[top : top + cut, left : left + cut])
-    if cut == side:
-        return square
-    way = cv2.INTER_AREA if cut > side else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(square, (side, side), interpolation=way), np.uint8)

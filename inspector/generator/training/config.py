@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from inspector.errors import ConfigError
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from inspector.scenes.samples.stage_file import Photographs, Rendered, Strict, read_stage
 
 
-class Photographs(_Strict):
-    """A folder of good images of one part; it may begin with ${photographs} (see `fill_in`)."""
-
-    folder: Path
-    share: float = Field(1.0, gt=0)
-
-
-class Rendered(_Strict):
-    """A stored bank of rendered parts; it may begin with ${bank}."""
-
-    bank: Path
-    share: float = Field(1.0, gt=0)
-
-
-class RepairSamples(_Strict):
+class RepairSamples(Strict):
     """How samples are drawn. Lengths are pixels of the crop."""
 
     side_px: int = Field(256, ge=64, multiple_of=32)
@@ -56,7 +35,7 @@ class RepairSamples(_Strict):
 Width = Annotated[int, Field(ge=4, le=1024)]
 
 
-class Shape(_Strict):
+class Shape(Strict):
     """The widths of the net: the trunk at 1/4, 1/8, 1/16 and 1/32, and the reference encoder."""
 
     widths: tuple[Width, Width, Width, Width] = (32, 64, 112, 160)
@@ -64,7 +43,7 @@ class Shape(_Strict):
     reference_channels: Width = 48
 
 
-class RepairStage(_Strict):
+class RepairStage(Strict):
     """One stage: from another's checkpoint (or from nothing) for so many steps."""
 
     kind: Literal["repair"] = "repair"
@@ -91,26 +70,4 @@ class RepairStage(_Strict):
 
 def load_stage(path: Path) -> RepairStage:
     """Read a stage. Raises `ConfigError` naming what is wrong."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        return RepairStage.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def fill_in(path: Path, folders: Mapping[str, Path]) -> Path:
-    """`path` with ${NAME} replaced by one of `folders`, so that a stage says the same on every machine.
-
-    Raises `ConfigError` for a name that was not given.
-    """
-    try:
-        return Path(Template(str(path)).substitute({name: str(folder) for name, folder in folders.items()}))
-    except KeyError as error:
-        raise ConfigError(
-            f"the stage reads {path}: say where that is with --{error.args[0].replace('_', '-')}"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"the stage reads {path}: {error}") from error
+    return read_stage(path, RepairStage)

@@ -25,11 +25,12 @@ from inspector.generator.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inspector.generator.training.config import RepairStage, fill_in
+from inspector.generator.training.config import RepairStage
 from inspector.generator.training.fake_mxfp4 import bake, fake_quantize
 from inspector.generator.training.nets import RESIDUAL_GAIN, RepairNet
 from inspector.generator.training.samples import SampleBatch
 from inspector.generator.training.shard_feed import ShardFeed
+from inspector.scenes.samples.stage_file import fill_in
 
 log = structlog.get_logger(__name__)
 

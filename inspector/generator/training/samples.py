@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.generator.masks import draw_mask
-from inspector.generator.training.augment import move_a_little, relight, turn_together
-from inspector.generator.training.config import RepairSamples, fill_in
+from inspector.generator.training.augment import move_a_little, relight
+from inspector.generator.training.config import RepairSamples
 from inspector.generator.training.repair_base import fill_smoothly, lay_references
 from inspector.generator.training.sources import PhotographSource, RenderedSource, Source
+from inspector.scenes.samples.crops import turn_together
+from inspector.scenes.samples.stage_file import fill_in
 
 GUARD_PX = 4
 """The hole is the mask grown by this much: a defect often reaches a little over its mask."""
@@ -74,7 +76,8 @@ class SampleMaker:
         wanted = 0 if rng.random() < config.surface_share else int(rng.integers(1, config.references + 1))
         hole = self._draw_hole(rng)
         frame, others = source.draw(rng, hole, wanted)
-        (frame, *others), hole = turn_together(rng, [frame, *others], hole)
+        (frame, *others), turn = turn_together(rng, [frame, *others])
+        hole = np.ascontiguousarray(turn.apply(hole))
         frame = relight(rng, frame, config.light)
         batch.frame[index], batch.hole[index] = frame, hole
         if not others:

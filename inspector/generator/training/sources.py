@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.errors import DatasetError
-from inspector.generator.training.augment import cut_square
-from inspector.geometry.registration import make_reference, register, warp
-from inspector.images import decode_image, read_image_bytes
 from inspector.records import BgrImage
 from inspector.scenes.samples.bank import open_bank
+from inspector.scenes.samples.crops import cut_square
+from inspector.scenes.samples.photographs import register_photographs
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 CANDIDATES = 16
 """Among so many other photographs the references of a crop are chosen."""
 
@@ -42,23 +40,8 @@ class PhotographSource:
     """A folder of good images of one part, brought into the pose of one of them."""
 
     def __init__(self, folder: Path, least_confidence: float = 0.6) -> None:
-        """Raises `DatasetError` for a folder without two images that register to each other."""
-        paths = list_images(folder)
-        if len(paths) < 2:
-            raise DatasetError(f"{folder}: two images of one part are needed, there are {len(paths)}")
-        images = [decode_image(read_image_bytes(path)) for path in paths]
-        golden = images[len(images) // 2]
-        reference, size = make_reference(golden, "affine"), (golden.shape[1], golden.shape[0])
-        kept = []
-        for image in images:
-            if image.shape != golden.shape:
-                continue
-            found = register(reference, image)
-            if found.confidence >= least_confidence:
-                kept.append(np.asarray(warp(image, found.matrix, size, interpolation=cv2.INTER_CUBIC), np.uint8))
-        if len(kept) < 2:
-            raise DatasetError(f"{folder}: the images do not register to each other; they show no part in a fixed pose")
-        self.images = np.stack(kept)
+        """See `register_photographs`."""
+        self.images = register_photographs(folder, least_confidence)
 
     def draw(
         self, rng: np.random.Generator, hole: NDArray[np.bool_], most_others: int
@@ -80,13 +63,6 @@ class PhotographSource:
         tries = PLACES_TRIED if rng.random() < RICH_SHARE else 1
         places = [(int(rng.integers(0, width - cut + 1)), int(rng.integers(0, height - cut + 1))) for _ in range(tries)]
         return max(places, key=lambda place: _detail(self.images[target], place[0], place[1], cut))
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder by name. Raises `DatasetError` for a folder that is none."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder of images")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 class RenderedSource:
