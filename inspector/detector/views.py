@@ -16,7 +16,14 @@ from inspector.detector.good_images import FEWEST_IMAGES, GoodImages
 from inspector.detector.screen import halve, screen_ratio, whole_halvings
 from inspector.errors import FitError
 from inspector.geometry.registration import Reference, make_reference, reduce_for_registration
-from inspector.geometry.views import FoundView, ViewMember, find_views, join_matching, register_reduced
+from inspector.geometry.views import (
+    LEAST_DETAIL_MATCH,
+    FoundView,
+    ViewMember,
+    find_views,
+    join_matching,
+    register_reduced,
+)
 from inspector.records import BgrImage
 
 FEWEST_TO_JUDGE = FEWEST_IMAGES
@@ -83,7 +90,15 @@ def discover_views(images: GoodImages, reduced: Mapping[int, BgrImage], *, any_a
     one = ViewGroups((tuple(range(len(images))),))
     if len(found) < 2:
         return one
-    clear = _keep_clear([_check(view, small, any_angle) for view in found])
+    checked: list[_CheckedView] = []
+    strays = len(considered) - sum(len(view.members) for view in found)
+    for view in found:
+        check = _check(view, small, any_angle)
+        strays += len(view.members) if check is None else 0
+        if strays > MOST_STRAY_SHARE * len(considered):
+            return one
+        checked += [check] if check is not None else []
+    clear = _keep_clear(checked)
     explained = sum(len(view.indices) for view in clear)
     if len(clear) < 2 or len(considered) - explained > MOST_STRAY_SHARE * len(considered):
         return one
@@ -117,13 +132,20 @@ def _join(registered: list[ViewMember]) -> list[ViewMember]:
     return [member for member in joined if member is joined[0] or member.detail >= others[place - 1]]
 
 
-def _check(view: FoundView, small: Mapping[int, BgrImage], any_angle: bool) -> _CheckedView:
+def _check(view: FoundView, small: Mapping[int, BgrImage], any_angle: bool) -> _CheckedView | None:
+    """None where another image of the view, as the reference, does not match most of them."""
     ranked = sorted(view.members[1:], key=lambda member: member.detail)
-    chosen = {ranked[round(share * (len(ranked) - 1))].index for share in CHECKED_AT}
+    own = [member.index for member in view.members]
+    others = [index for index in small if index not in own]
     checks = []
-    for index in sorted(chosen):
+    for index in sorted({ranked[round(share * (len(ranked) - 1))].index for share in CHECKED_AT}):
         reference = make_reference(small[index], "affine", any_angle=any_angle)
-        details = {other: register_reduced(reference, image)[1] for other, image in small.items() if other != index}
+        details = {item: register_reduced(reference, small[item])[1] for item in own if item != index}
+        if np.quantile(list(details.values()), 0.1) < LEAST_DETAIL_MATCH:
+            return None
+        if np.median(list(details.values())) < LEAST_DETAIL_WITHIN:
+            return None
+        details |= {item: register_reduced(reference, small[item])[1] for item in others}
         checks.append(_Check(index, details))
     return _CheckedView(view, tuple(checks))
 
@@ -142,8 +164,6 @@ def _is_clear(view: _CheckedView, others: list[int]) -> bool:
     for check in view.checks:
         within = [check.details[index] for index in view.indices if index != check.index]
         between = [check.details[index] for index in others]
-        if np.median(within) < LEAST_DETAIL_WITHIN:
-            return False
         if np.quantile(within, 0.1) < np.quantile(between, 0.9) + LEAST_MARGIN:
             return False
     return True
