@@ -13,7 +13,7 @@ import pytest
 
 from inspector.detector.manifest import PartSettings
 from inspector.detector.mode import choose_mode
-from inspector.detector.recipe import Recipe
+from inspector.detector.recipe import Recipe, encode_arrays
 from inspector.detector.recipe_store import RecipeStore
 from inspector.detector.views import FEWEST_TO_JUDGE
 from inspector.errors import FitError, RecipeError, RecipeMismatchError, RecipeTamperedError
@@ -22,13 +22,14 @@ from inspector.images import encode_jpeg
 from inspector.records import BgrImage, Scoring, Verdict, VerdictKind
 from inspector.scenes.renderer import SETUP_OFFSET, SceneRenderer
 from pipelines.calibrate import calibrate_recipe
+from pipelines.escalation_frames import QuestionMaterial
 from pipelines.fit import fit_recipe
 from pipelines.inspect_frame import decide_verdict
 from pipelines.inspect_images import inspect_images
 from pipelines.name import name_defects
 from tests.part_images import paint_board, paint_surface, write_images
 from tests.recipe_rig import change_one_byte, forge, overwrite
-from tests.small_line import draw_part
+from tests.small_line import draw_part, folder_camera, small_plant
 from tests.test_references import Images, turned
 
 SIZE = (480, 270)
@@ -208,6 +209,13 @@ def test_calibrate_estimates_the_common_thresholds(data_dir: Path, sides: Sides,
         assert before.score == after.score and new.scorer().thresholds == new.thresholds
 
 
+def test_a_question_shows_the_golden_image_of_the_view(taught: Path, recipe: Recipe, sides: Sides) -> None:
+    """What a cloud model may be shown beside a part is the same side of it."""
+    facts = QuestionMaterial(small_plant(folder_camera(taught)), taught).read_recipe(recipe.ref)
+    for view in (0, 1):
+        assert np.array_equal(facts.golden_for(sides.spoilt(view, 230)[0]), recipe.goldens[view])
+
+
 # --- the files --------------------------------------------------------------------------------------
 
 
@@ -225,12 +233,10 @@ def test_a_changed_file_of_a_view_is_noticed(data_dir: Path, name: str) -> None:
 
 def test_a_view_without_its_arrays_is_noticed(data_dir: Path, recipe: Recipe) -> None:
     """Forged files that agree with the manifest, but not with each other."""
-    from inspector.detector.recipe import encode_arrays
-
     arrays = {name: array for name, array in recipe.arrays.items() if name != "view2_screen_mean"}
     folder = data_dir / "recipes" / "both" / "1"
     forge(folder, "arrays.npz", encode_arrays(arrays))
-    with pytest.raises(RecipeTamperedError, match="view2_screen_mean is missing"):
+    with pytest.raises(RecipeTamperedError, match="'view2_screen_mean' is missing"):
         RecipeStore(data_dir).load("both@1", require_released=False).scorer()
 
 
@@ -363,7 +369,7 @@ def test_options_for_one_view_are_refused_by_name(taught: Path, tmp_path: Path) 
     """All that are given, in one sentence, before anything is learned."""
     mask = tmp_path / "mask.png"
     cv2.imwrite(str(mask), np.zeros((SIZE[1], SIZE[0]), np.uint8))
-    with pytest.raises(FitError, match=r"^--ignore, --regions, --mm-per-px cannot be used with several views: the good"):
+    with pytest.raises(FitError, match=r"^--ignore, --regions, --mm-per-px cannot be used with several views"):
         fit_recipe("refused", taught / "both", tmp_path, ignore_mask=mask, regions=mask, mm_per_px=0.1)
     assert RecipeStore(tmp_path).names() == ()
 

@@ -304,7 +304,7 @@ def _unpack_settings(settings: PartSettings, manifest: Manifest, arrays: Arrays,
             net=_unpack_net(settings.net, arrays) if settings.net else None,
         )
     except KeyError as error:
-        raise RecipeTamperedError(f"arrays.npz: {prefix}{error.args[0]} is missing") from error
+        raise RecipeTamperedError(f"arrays.npz: {prefix + str(error.args[0])!r} is missing") from error
 
 
 def _unpack_net(settings: NetSettings, arrays: Arrays) -> NetLevel:
