@@ -202,7 +202,8 @@ class Scoring:
     """What a detector says about one frame, before anybody decides.
 
     `oddities` are reasons why the frame is outside the recipe's experience (registration refused,
-    wrong light, …): any of them turns an otherwise confident verdict into REVIEW.
+    wrong light, …): any of them turns an otherwise confident verdict into REVIEW. `view` is the number,
+    from 0, of the recipe's view that the frame was judged by, None where the recipe has but one.
     """
 
     score: float
@@ -210,6 +211,7 @@ class Scoring:
     detections: tuple[Detection, ...]
     registration: Registration | None = None
     oddities: tuple[str, ...] = ()
+    view: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

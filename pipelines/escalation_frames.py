@@ -12,6 +12,7 @@ import cv2
 import structlog
 
 from inspector.config import PlantConfig
+from inspector.detector.recipe import Recipe
 from inspector.detector.recipe_store import RecipeStore
 from inspector.errors import DiskFullError, InspectorError, QuestionHinderedError, StoreError
 from inspector.images import decode_image
@@ -46,6 +47,12 @@ class RecipeFacts:
 
     confidential: bool
     golden: BgrImage
+    several: Recipe | None = None
+    """The recipe, where its golden image depends on the view that a frame shows."""
+
+    def golden_for(self, pixels: BgrImage) -> BgrImage:
+        """The golden image of the view that an inspected frame shows."""
+        return self.golden if self.several is None else self.several.golden_for(pixels)
 
 
 class QuestionMaterial:
@@ -70,7 +77,8 @@ class QuestionMaterial:
         """Raises `RecipeError` when the version cannot be read, or is not the one that inspected."""
         if ref not in self._facts:
             recipe = self._recipes.load(ref, require_released=False)
-            self._facts[ref] = RecipeFacts(recipe.manifest.confidential, recipe.golden)
+            several = recipe if recipe.further_views else None
+            self._facts[ref] = RecipeFacts(recipe.manifest.confidential, recipe.golden, several)
             while len(self._facts) > CACHED_RECIPES:
                 self._facts.popitem(last=False)
         self._facts.move_to_end(ref)

@@ -207,7 +207,7 @@ class QuestionSender:
             )
         if not pictures:
             raise CloudError("its regions lie outside the frame")
-        golden = redact_frame(facts.golden, masks, resolution=resolution) if rules.golden else None
+        golden = redact_frame(facts.golden_for(pixels), masks, resolution=resolution) if rules.golden else None
         shown = inspection.detections[: rules.most_regions] if rules.send == "crops" else ()
         subject = QuestionSubject(rules.product, rules.description, ())
         question = compose_question(escalation.escalation_id, subject, pictures, golden, shown, resolution)

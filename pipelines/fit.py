@@ -28,6 +28,7 @@ from inspector.generator.bank_building import Pose
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
 from pipelines.fit_twin import learn_twins
+from pipelines.fit_views import keep_shown, learn_views_content, refuse_one_view_options
 from pipelines.twin import REPAIR
 
 Progress = Callable[[str, float], None]
@@ -113,6 +114,28 @@ def fit_recipe(
     if training and len(images) < FEWEST_IMAGES:
         raise FitError(f"{len(images)} good images, at least {FEWEST_IMAGES} are needed to train on them")
     report("choose", 1.0)
+    shown = keep_shown(images, choice)
+    if len(shown.groups) > 1:
+        options = {
+            "--ignore": ignore_mask is not None,
+            "--regions": regions is not None,
+            "--mm-per-px": mm_per_px is not None,
+            "--train": teach is not None,
+            "--rotation free": any_angle,
+        }
+        refuse_one_view_options(choice, options)
+        several = learn_views_content(
+            name,
+            shown,
+            choice,
+            next(iter(sizes)),
+            false_alarm_target,
+            images_found=len(found),
+            confidential=confidential,
+            progress=report,
+        )
+        return store_fit(data_dir, several, release=release, started=started)
+    images = shown.images
     ignored = read_ignore_mask(ignore_mask, choice.mode, sizes)
     plan = read_regions(regions, mm_per_px, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
@@ -150,6 +173,8 @@ def fit_recipe(
         else None,
         "regions": list(learned.region_promises) if isinstance(learned, LearnedPart) else [],
     }
+    if shown.left_out:
+        choices["left_out"] = list(shown.left_out)
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
         choices[NET_ORIGIN] = describe_net(learned)

@@ -34,6 +34,8 @@ class ImageVerdict:
     recipe: str
     timings_ms: dict[str, float]
     visual: Path | None
+    view: int | None = None
+    """The view of the recipe that it was judged by, from 1; None where the recipe has but one."""
 
     def names(self) -> tuple[str, ...]:
         """What the regions are called, each name once, worst first; empty without names."""
@@ -62,6 +64,7 @@ class ImageVerdict:
                 for detection in self.verdict.detections
             ],
             "recipe": self.recipe,
+            "view": self.view,
             "timings_ms": self.timings_ms,
             "visual": str(self.visual) if self.visual else None,
         }
@@ -92,7 +95,9 @@ def inspect_images(recipe: Recipe, images: Sequence[Path], out: Path | None) -> 
         visual = None
         if out is not None and inspected.verdict.kind is not VerdictKind.OK:
             visual = _write_visual(recipe, inspected, image, number, out)
-        yield ImageVerdict(image, inspected.verdict, str(recipe.ref), inspected.timings_ms, visual)
+        view = inspected.scoring.view
+        shown = view + 1 if view is not None else None
+        yield ImageVerdict(image, inspected.verdict, str(recipe.ref), inspected.timings_ms, visual, shown)
 
 
 def _write_visual(recipe: Recipe, inspected: InspectedFrame, image: Path, number: int, out: Path) -> Path:

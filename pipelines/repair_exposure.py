@@ -77,7 +77,7 @@ def relight_image(name: str, image: Path, out: Path, data_dir: Path, gain: float
     pixels = decode_image(encoded, expected_size=recipe.frame_size)
     net = open_net(threads=THREADS)
     started = time.monotonic()
-    lit = relight_frame(pixels, recipe.golden, net, same_view=recipe.mode == "located", gain=gain)
+    lit = relight_frame(pixels, recipe.golden_for(pixels), net, same_view=recipe.mode == "located", gain=gain)
     seconds = time.monotonic() - started
     _write(out, lit, sha256_hex(encoded))
     return ExposureReport(

@@ -238,7 +238,7 @@ def test_a_recipe_in_an_older_format_says_what_to_do(data_dir: Path, folder: Pat
     manifest = json.loads((folder / "manifest.json").read_text())
     overwrite(folder / "manifest.json", json.dumps(manifest | {"format_version": 1}).encode())
     (folder.parent / "released.json").unlink(missing_ok=True)
-    with pytest.raises(RecipeError, match=r"is in recipe format 1, this version reads 2: fit it again"):
+    with pytest.raises(RecipeError, match=r"is in recipe format 1, this version reads 2 and 3: fit it again"):
         RecipeStore(data_dir).load(f"{RECIPE}@1", require_released=False)
 
 

@@ -15,6 +15,10 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
 FORMAT_VERSION: Literal[2] = 2
 """2: located recipes compare contrasts beside energies."""
+VIEWS_FORMAT: Literal[3] = 3
+"""3: as 2, for a part with several views; one view is written as 2, which older programs read."""
+READ_FORMATS = (FORMAT_VERSION, VIEWS_FORMAT)
+MOST_FURTHER_VIEWS = 7
 
 
 class _Section(BaseModel):
@@ -101,6 +105,14 @@ class PartSettings(_Section):
     regions: RegionsSettings | None = None
     net: NetSettings | None = None
     """None: the heads have no net."""
+
+
+class FurtherView(_Section):
+    """A view beside the first: its numbers, and the files that it has to itself. Its arrays are named `viewN_…`."""
+
+    settings: PartSettings
+    golden: str = Field(pattern=r"^golden-[2-8]\.(png|jpg)$")
+    graph: str = Field(pattern=r"^features-[2-8]\.onnx$")
 
 
 class SurfaceSettings(_Section):
@@ -194,7 +206,7 @@ class TemplateSettings(_Section):
 class Manifest(_Section):
     """`manifest.json` of a recipe version."""
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[2, 3] = FORMAT_VERSION
     name: str = Field(pattern=ID_PATTERN)
     version: int = Field(ge=1)
     created_utc: str = Field(max_length=40)
@@ -220,13 +232,31 @@ class Manifest(_Section):
     """None: a part without a pose, or a recipe of an older program; the golden image is then the only reference."""
     peel: PeelRecord | None = None
     """None: twins are painted with the base weights alone."""
+    further_views: tuple[FurtherView, ...] = Field(default=(), max_length=MOST_FURTHER_VIEWS)
+    """The views beside that of `settings`, numbered from 2; empty for most parts."""
     golden: Literal["golden.png", "golden.jpg"]
     files: dict[FileName, Sha256]
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Manifest:
+        if bool(self.further_views) != (self.format_version == VIEWS_FORMAT):
+            raise ValueError(f"format {self.format_version} does not go with {len(self.further_views)} further views")
+        if self.further_views and not isinstance(self.settings, PartSettings):
+            raise ValueError("only a located part has several views")
+        for number, view in enumerate(self.further_views, start=2):
+            if not view.golden.startswith(f"golden-{number}.") or view.graph != f"features-{number}.onnx":
+                raise ValueError(f"view {number} has the files of another view")
+        return self
 
     @property
     def has_graph(self) -> bool:
         """Whether the recipe needs `features.onnx`: all do, but templates without names."""
         return not isinstance(self.settings, TemplateSettings) or bool(self.settings.names)
+
+    @property
+    def view_files(self) -> frozenset[str]:
+        """The files of the further views."""
+        return frozenset(name for view in self.further_views for name in (view.golden, view.graph))
 
     @property
     def same_scores(self) -> tuple[RecipeVersion, ...]:

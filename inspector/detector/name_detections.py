@@ -17,17 +17,17 @@ from inspector.records import BgrImage, Detection, Scoring
 class Describer:
     """Describes detections as a recipe's names were learned.
 
-    `golden` is the golden image reduced by `reduction`, None where the part has no pose.
+    `goldens` are the golden images of its views, reduced by `reduction`; there are none where the part has no pose.
     """
 
-    golden: BgrImage | None
+    goldens: tuple[BgrImage, ...]
     reduction: int
 
     def describe(self, pixels: BgrImage, scoring: Scoring, detections: Sequence[Detection]) -> Floats:
         """(N, FEATURES) looks of N detections, at least one, in the frame that was scored."""
         view = None
-        if self.golden is not None and scoring.registration is not None:
-            view = GoldenView(self.golden, self.reduction, scoring.registration.matrix)
+        if self.goldens and scoring.registration is not None:
+            view = GoldenView(self.goldens[scoring.view or 0], self.reduction, scoring.registration.matrix)
         return describe_looks(pixels, detections, scoring.anomaly_map.cell_px, view)
 
 
@@ -51,9 +51,9 @@ def open_describer(recipe: Recipe) -> Describer:
     """For a located or a surface recipe."""
     settings = recipe.manifest.settings
     if not isinstance(settings, PartSettings):
-        return Describer(None, 1)
+        return Describer((), 1)
     reduction = whole_halvings(settings.ratio)
-    return Describer(halve(recipe.golden, reduction), reduction)
+    return Describer(tuple(halve(golden, reduction) for golden in recipe.goldens), reduction)
 
 
 def open_namer(recipe: Recipe) -> DetectionNamer | None:

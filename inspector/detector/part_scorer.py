@@ -128,9 +128,12 @@ class PartScorer:
 
     def score_frame(self, pixels: BgrImage) -> Scoring:
         """See `Scorer.score_frame`."""
+        check_frame_size(pixels, self._model.frame_size)
+        return self.score_registered(register_frame(self._model.reference, self._model.ratio, pixels))
+
+    def score_registered(self, frame: RegisteredFrame) -> Scoring:
+        """As `score_frame`, for a frame in which the reference was found already."""
         model = self._model
-        check_frame_size(pixels, model.frame_size)
-        frame = register_frame(model.reference, model.ratio, pixels)
         judged = model.part & seen_cells(frame.registration.matrix, model.window, model.ratio, model.frame_size)
         scores = self.screen_part(frame, judged)
         if model.close is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -35,6 +36,7 @@ from inspector.detector.scorer import Scorer
 from inspector.detector.surface_model import SurfaceStatistics
 from inspector.detector.surface_scorer import SurfaceLevel, SurfaceModel, SurfaceScorer
 from inspector.detector.template_scorer import ClassifyingScorer, DifferenceScorer, TemplateModel, TemplateScorer
+from inspector.detector.views_scorer import ViewsScorer, place_view
 from inspector.errors import RecipeMismatchError, RecipeTamperedError
 from inspector.geometry.registration import Reference
 from inspector.geometry.tiles import Tile
@@ -44,6 +46,14 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 SAME_SCALE = 0.01
 """Cameras calibrated again differ by less than this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeView:
+    """What a view beside the first has to itself: its golden image and its compiled graph."""
+
+    golden: BgrImage
+    graph: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,13 @@ class Recipe:
     """The net of the learned head."""
     peel_problem: str | None = None
     """Why a recipe that has a peel comes without its file: twins are then painted without it."""
+    further_views: tuple[RecipeView, ...] = ()
+    """In the order of the manifest's; the golden image and graph above are those of the first view."""
+
+    @property
+    def goldens(self) -> tuple[BgrImage, ...]:
+        """The golden image of each view, the first one's first."""
+        return (self.golden, *(view.golden for view in self.further_views))
 
     @property
     def mode(self) -> str:
@@ -97,6 +114,14 @@ class Recipe:
         if self.contrast_graph is None:
             raise RecipeTamperedError(f"{self.ref}: the graph of the contrasts is missing")
         contrast_bank = FeatureBank(self.contrast_graph, threads)
+        if self.further_views:
+            models = unpack_views(self.manifest, self.arrays)
+            graphs = (self.graph, *(view.graph for view in self.further_views))
+            scorers = [
+                PartScorer(model, FeatureBank(graph, threads), contrast_bank, golden)
+                for model, graph, golden in zip(models, graphs, self.goldens, strict=True)
+            ]
+            return ViewsScorer(models, scorers)
         model = unpack_part(self.manifest, self.arrays)
         if model.net is not None and self.net_graph is None:
             raise RecipeTamperedError(f"{self.ref}: the graph of the learned head is missing")
@@ -109,6 +134,12 @@ class Recipe:
         settings = self.manifest.settings
         regions = settings.regions if isinstance(settings, PartSettings) else None
         return regions.mm_per_px if regions else None
+
+    def golden_for(self, pixels: BgrImage) -> BgrImage:
+        """The golden image of the view that a frame shows. Raises `RecipeMismatchError` for one of another size."""
+        if not self.further_views:
+            return self.golden
+        return self.goldens[place_view(unpack_views(self.manifest, self.arrays), pixels).number]
 
     def check_scale(self, camera: str, mm_per_px: float | None) -> None:
         """Raise `RecipeMismatchError` when defects would be measured with another scale than the camera's."""
@@ -210,11 +241,44 @@ def _manifest_thresholds(thresholds: Thresholds) -> ManifestThresholds:
     return ManifestThresholds(review=thresholds.review, ng=thresholds.ng)
 
 
+def pack_views(models: Sequence[PartModel]) -> tuple[tuple[PartSettings, ...], Arrays]:
+    """As `pack_part`, for the views of a part; the arrays of the first have their usual names."""
+    settings, arrays = pack_part(models[0])
+    packed = [settings]
+    for number, model in enumerate(models[1:], start=2):
+        settings, own = pack_part(model)
+        packed.append(settings)
+        arrays |= {f"{_prefix(number)}{name}": array for name, array in own.items()}
+    return tuple(packed), arrays
+
+
+def unpack_views(manifest: Manifest, arrays: Arrays) -> tuple[PartModel, ...]:
+    """The models of all views of a recipe's files; `RecipeTamperedError` when they do not fit each other."""
+    models = [unpack_part(manifest, arrays)]
+    for number, view in enumerate(manifest.further_views, start=2):
+        prefix = _prefix(number)
+        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        models.append(_unpack_settings(view.settings, manifest, own, prefix))
+    return tuple(models)
+
+
+def _prefix(number: int) -> str:
+    return f"view{number}_"
+
+
 def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
-    """The located model of a recipe's files; `RecipeTamperedError` when they do not fit each other."""
-    settings = manifest.settings
-    if not isinstance(settings, PartSettings) or manifest.frame_size is None:
+    """The located model of a recipe's files, of several views the first.
+
+    Raises `RecipeTamperedError` when they do not fit each other.
+    """
+    if not isinstance(manifest.settings, PartSettings):
         raise RecipeTamperedError("manifest.json: the settings do not belong to a located recipe")
+    return _unpack_settings(manifest.settings, manifest, arrays)
+
+
+def _unpack_settings(settings: PartSettings, manifest: Manifest, arrays: Arrays, prefix: str = "") -> PartModel:
+    if manifest.frame_size is None:
+        raise RecipeTamperedError("manifest.json: a located recipe has a frame size")
     try:
         reference = Reference(
             arrays["reference_grey"],
@@ -242,7 +306,7 @@ def unpack_part(manifest: Manifest, arrays: Arrays) -> PartModel:
             net=_unpack_net(settings.net, arrays) if settings.net else None,
         )
     except KeyError as error:
-        raise RecipeTamperedError(f"arrays.npz: {error} is missing") from error
+        raise RecipeTamperedError(f"arrays.npz: {prefix + str(error.args[0])!r} is missing") from error
 
 
 def _unpack_net(settings: NetSettings, arrays: Arrays) -> NetLevel:

@@ -7,7 +7,6 @@ the SHA-256 of its manifest, which holds the hash of every other file. Everythin
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -29,7 +28,10 @@ from inspector.clock import to_rfc3339, utc_now_us
 from inspector.config import ID_PATTERN, RECIPE_REF_PATTERN
 from inspector.detector.manifest import (
     FORMAT_VERSION,
+    READ_FORMATS,
+    VIEWS_FORMAT,
     CalibrationRecord,
+    FurtherView,
     Manifest,
     ManifestThresholds,
     NamesRecord,
@@ -43,16 +45,14 @@ from inspector.detector.manifest import (
     TemplateSettings,
 )
 from inspector.detector.naming import Namer, pack_names, unpack_names
-from inspector.detector.recipe import Arrays, Recipe, decode_arrays, encode_arrays
+from inspector.detector.recipe import Arrays, Recipe, RecipeView, decode_arrays, encode_arrays
+from inspector.detector.recipe_files import disk_errors, read_bounded, replace_file, sync_folder, write_synced
 from inspector.errors import (
-    DataDirReadOnlyError,
-    DiskFullError,
     ImageError,
     RecipeError,
     RecipeNotFoundError,
     RecipeNotReleasedError,
     RecipeTamperedError,
-    StoreError,
 )
 from inspector.images import decode_image, encode_jpeg, sha256_hex
 from inspector.records import BgrImage, RecipeRef, Thresholds
@@ -67,6 +67,15 @@ REFERENCES = "references.npz"
 PEEL = "peel.weights"
 NET = "net.onnx"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherViewContent:
+    """A view beside the first; its arrays are among those of the recipe."""
+
+    settings: PartSettings
+    graph: bytes
+    golden: BgrImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ class RecipeContent:
     references: bytes | None = None
     references_record: ReferencesRecord | None = None
     net_graph: bytes | None = None
+    further_views: tuple[FurtherViewContent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,7 @@ class RecipeStore:
             raise RecipeError(f"recipe name {content.name!r} must match {ID_PATTERN}")
         golden_name, golden = _encode_golden(content.golden)
         files = {"arrays.npz": encode_arrays(content.arrays), golden_name: golden}
+        views = [_add_view(files, view, number) for number, view in enumerate(content.further_views, start=2)]
         if content.graph:
             files["features.onnx"] = content.graph
         if content.contrast_graph is not None:
@@ -127,7 +138,8 @@ class RecipeStore:
             files[REFERENCES] = content.references
         if content.net_graph is not None:
             files[NET] = content.net_graph
-        return self._add_version(content.name, files, lambda version: _describe(content, version, golden_name, files))
+        describe = partial(_describe, content, golden_name, tuple(views), files)
+        return self._add_version(content.name, files, describe)
 
     def save_calibrated(self, recipe: Recipe, calibrated: CalibratedContent) -> RecipeRef:
         """Write a new version, unreleased, with the very files of `recipe` and other thresholds.
@@ -160,25 +172,25 @@ class RecipeStore:
 
     def _add_version(self, name: str, files: dict[str, bytes], describe: Callable[[int], Manifest]) -> RecipeRef:
         folder = self._root / name
-        with _disk_errors(folder), self._locked(name):
+        with disk_errors(folder), self._locked(name):
             version = max([*self._existing(name), *self._released_versions(name), 0]) + 1
             with tempfile.TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True) as temporary:
                 manifest = _write_version(Path(temporary) / str(version), describe(version), files)
                 (Path(temporary) / str(version)).rename(folder / str(version))
-            _sync_folder(folder)
+            sync_folder(folder)
         return RecipeRef(name, version, sha256_hex(manifest))
 
     def release(self, name: str, version: int) -> RecipeRef:
         """Allow a version in production. Releasing it again changes nothing."""
         recipe = self.load(f"{name}@{version}", require_released=False)
-        with _disk_errors(self._root / name), self._locked(name):
+        with disk_errors(self._root / name), self._locked(name):
             releases = self._releases(name)
             if all(entry.version != version for entry in releases.released):
                 entry = Release(
                     version=version, manifest_sha256=recipe.ref.sha256, released_utc=to_rfc3339(utc_now_us())
                 )
                 extended = ReleaseList(released=(*releases.released, entry))
-                _replace_file(self._root / name / RELEASES, extended.model_dump_json(indent=1).encode())
+                replace_file(self._root / name / RELEASES, extended.model_dump_json(indent=1).encode())
         return recipe.ref
 
     def names(self) -> tuple[str, ...]:
@@ -216,7 +228,7 @@ class RecipeStore:
     def read_manifest(self, ref: RecipeRef) -> Manifest:
         """What a version says of itself; its files are not looked at. Raises `RecipeTamperedError`."""
         return _parse_manifest(
-            _read(self._root / ref.name / str(ref.version) / MANIFEST, str(ref), LARGEST_JSON_BYTES), ref
+            read_bounded(self._root / ref.name / str(ref.version) / MANIFEST, str(ref), LARGEST_JSON_BYTES), ref
         )
 
     def load(self, reference: str | RecipeRef, *, require_released: bool = True) -> Recipe:
@@ -233,16 +245,17 @@ class RecipeStore:
         if release is None and require_released:
             raise RecipeNotReleasedError(f"recipe {ref} was never released")
         folder = self._root / ref.name / str(ref.version)
-        content = _read(folder / MANIFEST, str(ref), LARGEST_JSON_BYTES)
+        content = read_bounded(folder / MANIFEST, str(ref), LARGEST_JSON_BYTES)
         if release is not None and release.manifest_sha256 != sha256_hex(content):
             raise RecipeTamperedError(f"{ref}: {MANIFEST} does not match the hash it was released with")
         manifest = _parse_manifest(content, ref)
         files = _read_listed_files(folder, manifest, ref, {PEEL})
         peel, peel_problem = _read_peel(folder, manifest, ref)
-        try:
-            golden = decode_image(files[manifest.golden])
-        except ImageError as error:
-            raise RecipeTamperedError(f"{ref}: {manifest.golden}: {error}") from error
+        golden, *others = (
+            _decode_golden(files[name], name, ref)
+            for name in (manifest.golden, *(view.golden for view in manifest.further_views))
+        )
+        views = zip(manifest.further_views, others, strict=True)
         ref = RecipeRef(ref.name, ref.version, sha256_hex(content))
         return Recipe(
             ref=ref,
@@ -256,6 +269,7 @@ class RecipeStore:
             peel=peel,
             peel_problem=peel_problem,
             net_graph=files.get(NET),
+            further_views=tuple(RecipeView(other, files[view.graph]) for view, other in views),
         )
 
     def _existing(self, name: str) -> list[int]:
@@ -265,7 +279,7 @@ class RecipeStore:
         return sorted(int(item.name) for item in folder.iterdir() if re.fullmatch(r"[1-9][0-9]{0,5}", item.name))
 
     def _ref(self, name: str, version: int) -> RecipeRef:
-        content = _read(self._root / name / str(version) / MANIFEST, f"{name}@{version}", LARGEST_JSON_BYTES)
+        content = read_bounded(self._root / name / str(version) / MANIFEST, f"{name}@{version}", LARGEST_JSON_BYTES)
         return RecipeRef(name, version, sha256_hex(content))
 
     def _releases(self, name: str) -> ReleaseList:
@@ -273,7 +287,7 @@ class RecipeStore:
         if not path.exists():
             return ReleaseList()
         try:
-            return ReleaseList.model_validate_json(_read(path, name, LARGEST_JSON_BYTES))
+            return ReleaseList.model_validate_json(read_bounded(path, name, LARGEST_JSON_BYTES))
         except ValidationError as error:
             raise RecipeTamperedError(f"{name}: {RELEASES} is not a list of releases: {_first(error)}") from error
 
@@ -304,8 +318,19 @@ def _check_name(name: str) -> None:
         raise RecipeNotFoundError(f"{name[:80]!r} is not a recipe name")
 
 
-def _describe(content: RecipeContent, version: int, golden_name: str, files: dict[str, bytes]) -> Manifest:
+def _add_view(files: dict[str, bytes], view: FurtherViewContent, number: int) -> FurtherView:
+    """Put the files of a view beside the first to the others, and describe it."""
+    golden, encoded = _encode_golden(view.golden, f"golden-{number}")
+    graph = f"features-{number}.onnx"
+    files |= {golden: encoded, graph: view.graph}
+    return FurtherView(settings=view.settings, golden=golden, graph=graph)
+
+
+def _describe(
+    content: RecipeContent, golden_name: str, views: tuple[FurtherView, ...], files: dict[str, bytes], version: int
+) -> Manifest:
     return Manifest(
+        format_version=VIEWS_FORMAT if views else FORMAT_VERSION,
         name=content.name,
         version=version,
         created_utc=to_rfc3339(utc_now_us()),
@@ -322,6 +347,7 @@ def _describe(content: RecipeContent, version: int, golden_name: str, files: dic
         settings=content.settings,
         confidential=content.confidential,
         references=content.references_record,
+        further_views=views,
         golden=golden_name,  # type: ignore[arg-type]  # pydantic checks it
         files={name: sha256_hex(data) for name, data in files.items()},
     )
@@ -363,17 +389,24 @@ def _write_version(folder: Path, manifest: Manifest, files: dict[str, bytes]) ->
     encoded = manifest.model_dump_json(indent=1).encode()
     folder.mkdir()
     for name, data in {**files, MANIFEST: encoded}.items():
-        _write_synced(folder / name, data, 0o444)
-    _sync_folder(folder)
+        write_synced(folder / name, data, 0o444)
+    sync_folder(folder)
     return encoded
 
 
-def _encode_golden(pixels: BgrImage) -> tuple[str, bytes]:
+def _encode_golden(pixels: BgrImage, stem: str = "golden") -> tuple[str, bytes]:
     """Lossless while that is small, else JPEG 95."""
     done, buffer = cv2.imencode(".png", pixels)
     if done and buffer.size <= LARGEST_PNG_BYTES:
-        return "golden.png", bytes(np.asarray(buffer, np.uint8))
-    return "golden.jpg", encode_jpeg(pixels, 95)
+        return f"{stem}.png", bytes(np.asarray(buffer, np.uint8))
+    return f"{stem}.jpg", encode_jpeg(pixels, 95)
+
+
+def _decode_golden(content: bytes, name: str, ref: RecipeRef) -> BgrImage:
+    try:
+        return decode_image(content)
+    except ImageError as error:
+        raise RecipeTamperedError(f"{ref}: {name}: {error}") from error
 
 
 def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
@@ -390,7 +423,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
     references = {REFERENCES} if manifest.references is not None else set()
     peel = {PEEL} if manifest.peel is not None else set()
     net = {NET} if isinstance(manifest.settings, PartSettings) and manifest.settings.net is not None else set()
-    if set(manifest.files) != {"arrays.npz", manifest.golden} | graphs | names | references | peel | net:
+    optional = graphs | names | references | peel | net | manifest.view_files
+    if set(manifest.files) != {"arrays.npz", manifest.golden} | optional:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")
     return manifest
 
@@ -401,8 +435,9 @@ def check_format(content: bytes, ref: RecipeRef) -> None:
         found = json.loads(content)["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return
-    if isinstance(found, int) and found != FORMAT_VERSION:
-        raise RecipeError(f"{ref} is in recipe format {found}, this version reads {FORMAT_VERSION}: fit it again")
+    if isinstance(found, int) and found not in READ_FORMATS:
+        read = " and ".join(map(str, READ_FORMATS))
+        raise RecipeError(f"{ref} is in recipe format {found}, this version reads {read}: fit it again")
 
 
 def _read_listed_files(
@@ -415,7 +450,7 @@ def _read_listed_files(
 
 
 def _read_listed(folder: Path, name: str, manifest: Manifest, ref: RecipeRef) -> bytes:
-    content = _read(folder / name, str(ref), LARGEST_FILE_BYTES)
+    content = read_bounded(folder / name, str(ref), LARGEST_FILE_BYTES)
     if sha256_hex(content) != manifest.files[name]:
         raise RecipeTamperedError(f"{ref}: {name} does not match its hash in the manifest")
     return content
@@ -431,56 +466,9 @@ def _read_peel(folder: Path, manifest: Manifest, ref: RecipeRef) -> tuple[bytes 
         return None, str(error)
 
 
-def _read(path: Path, owner: str, limit: int) -> bytes:
-    try:
-        if path.stat().st_size > limit:
-            raise RecipeTamperedError(f"{owner}: {path.name} is larger than any recipe file")
-        return path.read_bytes()
-    except OSError as error:
-        raise RecipeTamperedError(f"{owner}: {path.name} cannot be read: {error.strerror}") from error
-
-
 def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-
-
-def _write_synced(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fchmod(stream.fileno(), mode)
-        os.fsync(stream.fileno())
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    _write_synced(temporary, content, 0o644)
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Name what the disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"no space left for a recipe in {folder}") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DataDirReadOnlyError(f"{folder} cannot be written: {error.strerror}") from error
-        raise StoreError(f"{folder}: {error.strerror}") from error
 
 
 def remove_unfinished(data_dir: Path) -> None:

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.bank_file import MOST_STORED, MOST_VIEWS, StoredView, pack_bank
-from inspector.generator.references import register_reduced
+from inspector.generator.bank_file import MOST_STORED, StoredView, pack_bank
 from inspector.generator.view_images import choose_thumbnail_level, reduce_by, tile_boxes
 from inspector.geometry.registration import (
     Matrix,
@@ -20,6 +19,15 @@ from inspector.geometry.registration import (
     scale_matrix,
     warp,
 )
+from inspector.geometry.views import (
+    COMPARE_SIZE,
+    FEWEST_OF_VIEW,
+    FoundView,
+    ViewMember,
+    find_views,
+    join_matching,
+    normalise_light,
+)
 from inspector.images import decode_image, encode_jpeg
 from inspector.records import BgrImage
 
@@ -28,12 +36,6 @@ BUDGET_BYTES = 18_500_000
 IMAGE_QUALITY = 95
 THUMBNAIL_QUALITY = 95
 MOST_CONSIDERED = 96
-LEAST_CONFIDENCE = 0.6
-LEAST_DETAIL_MATCH = 0.25
-"""What joins two good images into one view."""
-FEWEST_OF_VIEW = 2
-MOST_FAILED_VIEWS = 3
-COMPARE_SIZE = (96, 72)
 
 
 class ImageSource(Protocol):
@@ -115,65 +117,22 @@ def learn_limit(values: list[float], lowest: float, least_margin: float) -> floa
 
 
 def _find_views(images: ImageSource, reduced: dict[int, BgrImage], pose: Pose | None) -> list[_FoundView]:
-    similarity = _compare_all(reduced)
-    position = {index: place for place, index in enumerate(reduced)}
-    left, tried, failed = list(reduced), set[int](), 0
-    found: list[_FoundView] = []
-    while len(left) >= FEWEST_OF_VIEW and len(found) < MOST_VIEWS and failed < MOST_FAILED_VIEWS:
-        candidates = [index for index in left if index not in tried]
-        if not candidates:
-            break
-        golden = pose.golden if pose and not tried else _most_typical(candidates, left, similarity, position)
-        tried.add(golden)
-        reference = make_reference(
-            images.read(golden), pose.model if pose else "affine", any_angle=pose.any_angle if pose else False
-        )
-        members = _find_members(reference, golden, left, reduced)
-        if len(members) < FEWEST_OF_VIEW:
-            failed += 1
-            continue
-        found.append(_FoundView(reference, members))
-        joined = {member.index for member in members}
-        left = [index for index in left if index not in joined]
-    return found
+    model, any_angle = (pose.model, pose.any_angle) if pose else ("affine", False)
+    found = find_views(
+        reduced,
+        lambda golden: make_reference(images.read(golden), model, any_angle=any_angle),
+        join_matching,
+        pose.golden if pose else None,
+    )
+    return [_FoundView(view.reference, [_lay(view, member, reduced) for member in view.members]) for view in found]
 
 
-def _compare_all(reduced: dict[int, BgrImage]) -> NDArray[np.float32]:
-    """Correlation of every two images as they are, reduced to a few cells."""
-    rows = []
-    for small in reduced.values():
-        cells = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), COMPARE_SIZE, interpolation=cv2.INTER_AREA)
-        rows.append(_normalised(cells.astype(np.float32)).ravel())
-    stack = np.stack(rows)
-    return np.asarray(stack @ stack.T / stack.shape[1], np.float32)
-
-
-def _most_typical(
-    candidates: list[int], left: list[int], similarity: NDArray[np.float32], position: dict[int, int]
-) -> int:
-    """The candidate that is most like the quarter of the images nearest to it."""
-    places = [position[index] for index in left]
-    nearest = min(len(left), max(FEWEST_OF_VIEW, len(left) // 4))
-    density = [np.sort(similarity[position[index], places])[-nearest:].mean() for index in candidates]
-    return candidates[int(np.argmax(density))]
-
-
-def _find_members(reference: Reference, golden: int, left: list[int], reduced: dict[int, BgrImage]) -> list[_Member]:
-    """The golden image first, then all others of its view in their order."""
-    members = []
-    for index in sorted(left, key=lambda item: (item != golden, item)):
-        small = reduced[index]
-        registration, detail = register_reduced(reference, small)
-        if registration.confidence >= LEAST_CONFIDENCE and detail >= LEAST_DETAIL_MATCH:
-            laid = warp(small, registration.matrix, (reference.grey.shape[1], reference.grey.shape[0]))
-            cells = cv2.resize(laid, COMPARE_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
-            matrix = scale_matrix(registration.matrix, reference.scale)
-            members.append(_Member(index, matrix, registration.confidence, detail, _normalised(cells)))
-    return members
-
-
-def _normalised(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((image - image.mean()) / (image.std() + 1.0), np.float32)
+def _lay(view: FoundView, member: ViewMember, reduced: dict[int, BgrImage]) -> _Member:
+    reference, registration = view.reference, member.registration
+    laid = warp(reduced[member.index], registration.matrix, (reference.grey.shape[1], reference.grey.shape[0]))
+    cells = cv2.resize(laid, COMPARE_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    matrix = scale_matrix(registration.matrix, reference.scale)
+    return _Member(member.index, matrix, registration.confidence, member.detail, normalise_light(cells))
 
 
 # --- which images are kept ----------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from inspector.errors import RecipeTamperedError
 from inspector.generator.references import ReferenceBank, View
 from inspector.generator.view_images import DecodedTiles, StoredImages, tile_boxes
 from inspector.geometry.registration import Reference
+from inspector.geometry.views import MOST_VIEWS
 
-MOST_VIEWS = 8
 MOST_STORED = 64
 
 DAMAGED_ARCHIVE = (ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)

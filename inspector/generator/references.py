@@ -233,13 +233,6 @@ def place_one(golden: BgrImage, to_frame: Matrix, frame_size: tuple[int, int], c
     return PlacedReferences(PixelImages((golden,)), to_frame, frame_size, confidence)
 
 
-def register_reduced(reference: Reference, small: BgrImage) -> tuple[Registration, float]:
-    """Where a view lies in a frame that is reduced for registration, in its pixels, and how well the detail matches."""
-    at_work = replace(reference, scale=1.0)
-    registration = register(at_work, small)
-    return registration, detail_match(at_work, to_grey(small), registration.matrix)
-
-
 def warp_bgr(image: BgrImage, matrix: Matrix, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> BgrImage:
     """As `warp`, for (h, w, 3) uint8; mirrored outside the image."""
     # OpenCV interpolates four channels 2.5 times as fast as three, to the same bytes.
@@ -248,7 +241,7 @@ def warp_bgr(image: BgrImage, matrix: Matrix, size: tuple[int, int], interpolati
 
 
 def register_beside(view: View, small: BgrImage, known: NDArray[np.bool_] | None) -> tuple[Registration, float]:
-    """As `register_reduced`, but the matches are those of the pixels that are `known` (h, w); None means all.
+    """As `views.register_reduced`, but the matches are those of the pixels that are `known` (h, w); None means all.
 
     The pose of the whole frame is taken as long as what is known does not speak against it: also the hidden pixels of
     a part hold it in its place. With a pose of the rest alone twins of good parts were up to 1.6 dB worse.
