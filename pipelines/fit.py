@@ -28,7 +28,7 @@ from inspector.generator.bank_building import Pose
 from inspector.records import RecipeRef
 from pipelines.dataset import ImageFolder, open_good_images
 from pipelines.fit_twin import learn_twins
-from pipelines.fit_views import keep_shown, learn_views_content, refuse_one_view_options
+from pipelines.fit_views import join_looks, keep_shown, learn_views_content, refuse_one_view_options
 from pipelines.twin import REPAIR
 
 Progress = Callable[[str, float], None]
@@ -114,15 +114,16 @@ def fit_recipe(
     if training and len(images) < FEWEST_IMAGES:
         raise FitError(f"{len(images)} good images, at least {FEWEST_IMAGES} are needed to train on them")
     report("choose", 1.0)
+    options = {
+        "--ignore": ignore_mask is not None,
+        "--regions": regions is not None,
+        "--mm-per-px": mm_per_px is not None,
+        "--train": training,
+        "--rotation free": any_angle,
+    }
+    choice = join_looks(choice, options)
     shown = keep_shown(images, choice)
     if len(shown.groups) > 1:
-        options = {
-            "--ignore": ignore_mask is not None,
-            "--regions": regions is not None,
-            "--mm-per-px": mm_per_px is not None,
-            "--train": teach is not None,
-            "--rotation free": any_angle,
-        }
         refuse_one_view_options(choice, options)
         several = learn_views_content(
             name,
@@ -159,6 +160,7 @@ def fit_recipe(
     choices = {
         "mode": choice.mode,
         "mode_reason": choice.reason,
+        "views_reason": choice.groups.reason if choice.groups else None,
         "detail_match": choice.detail_match,
         "rotation": rotation,
         "motion": learned.motion.model if isinstance(learned, LearnedPart) else None,

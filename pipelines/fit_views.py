@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from inspector.detector.general_net import prepare_general_net
 from inspector.detector.manifest import TaughtImage
 from inspector.detector.mode import ModeChoice
 from inspector.detector.recipe import pack_views
@@ -40,14 +41,28 @@ def keep_shown(images: ImageFolder, choice: ModeChoice) -> ShownViews:
     )
 
 
+def join_looks(choice: ModeChoice, options: Mapping[str, bool]) -> ModeChoice:
+    """The choice with all looks of one pose as one view, where an option is given that means one."""
+    groups, given = choice.groups, name_given(options)
+    if groups is None or not groups.one_pose or len(groups.views) < 2 or not given:
+        return choice
+    every = tuple(sorted(index for view in groups.views for index in view))
+    reason = f"{groups.reason}; judged as one because of {', '.join(given)}"
+    return replace(choice, groups=replace(groups, views=(every,), reason=reason))
+
+
 def refuse_one_view_options(choice: ModeChoice, options: Mapping[str, bool]) -> None:
     """Raise `FitError` naming the options, among those that are given, which mean the one view of a part."""
-    given = [name for name, is_given in options.items() if is_given]
-    if given:
+    if given := name_given(options):
         raise FitError(
             f"{', '.join(given)} cannot be used with several views: {choice.reason}; "
             "fit a recipe for each view from a folder of its own"
         )
+
+
+def name_given(options: Mapping[str, bool]) -> list[str]:
+    """The options that are given."""
+    return [name for name, is_given in options.items() if is_given]
 
 
 def learn_views_content(
@@ -63,7 +78,7 @@ def learn_views_content(
 ) -> RecipeContent:
     """Learn what a recipe with several views holds; `size` is (width, height) of all images."""
     images = shown.images
-    learned = learn_views(images, shown.groups, false_alarm_target, progress)
+    learned = learn_views(images, shown.groups, false_alarm_target, progress, prepare_general_net)
     first, *others = learned.views
     settings, arrays = pack_views([view.model for view in learned.views])
     pose = Pose(first.golden, first.model.reference.model, any_angle=False)
@@ -71,6 +86,7 @@ def learn_views_content(
     choices = {
         "mode": choice.mode,
         "mode_reason": choice.reason,
+        "views_reason": choice.groups.reason if choice.groups else None,
         "detail_match": choice.detail_match,
         "rotation": "small",
         "odd_images": [images.paths[index].name for index in learned.calibration.odd],
@@ -96,6 +112,9 @@ def learn_views_content(
         promise=learned.calibration.promise,
         choices=choices,
         ng_false_alarm_interval=learned.calibration.ng_interval,
+        net_graph=next(
+            (taught.graph for view in learned.views if view.model.net and (taught := view.learned.taught)), None
+        ),
         confidential=confidential,
         references=twins.references,
         references_record=twins.record,

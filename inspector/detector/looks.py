@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.good_images import FEWEST_IMAGES
+from inspector.geometry.registration import Matrix, Reference, warp
 from inspector.records import BgrImage
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,24 @@ ENOUGH = 1.05
 """The fewest groups that leave at most so many times what the best number of groups leaves."""
 STARTS = 20
 ROUNDS = 30
+
+
+def lay_look(reference: Reference, small: BgrImage, matrix: Matrix) -> BgrImage:
+    """A frame reduced for registration in a reference's pose; `matrix` maps reference to frame at that size."""
+    return np.asarray(warp(small, matrix, (reference.grey.shape[1], reference.grey.shape[0])), np.uint8)
+
+
+def mean_look(laid: Sequence[BgrImage]) -> BgrImage:
+    """(h, w, 3) uint8: the mean of pictures in one pose."""
+    total = np.zeros(laid[0].shape, np.float32)
+    for picture in laid:
+        total += picture
+    return (total / np.float32(len(laid)) + np.float32(0.5)).astype(np.uint8)
+
+
+def look_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Mean squared difference of two looks of the same part."""
+    return float(np.square(one - other).mean())
 
 
 def describe_look(laid: BgrImage, part: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from inspector.detector.good_images import GoodImages
 from inspector.detector.screen import halve, screen_ratio, whole_halvings
-from inspector.detector.views import ViewGroups, discover_views
+from inspector.detector.views import ViewGroups, discover_looks, discover_views
 from inspector.geometry.detail import detail_match
 from inspector.geometry.registration import Reference, make_reference, reduce_for_registration, register, to_grey
 from inspector.records import BgrImage
@@ -63,6 +63,7 @@ def choose_mode(images: GoodImages, sizes: set[tuple[int, int]], *, any_angle: b
     if len(groups.views) > 1 or groups.left_out:
         return ModeChoice("located", groups.reason, match, groups)
     if match >= LEAST_DETAIL_MATCH:
-        return ModeChoice("located", f"the detail of registered good images matches by {match:.2f}", match)
+        reason = f"the detail of registered good images matches by {match:.2f}"
+        return ModeChoice("located", reason, match, None if any_angle else discover_looks(images))
     reason = f"the detail of registered good images matches by {match:.2f} only, {LEAST_DETAIL_MATCH} is needed"
     return ModeChoice("surface", reason, match)

@@ -118,15 +118,19 @@ class Recipe:
             models = unpack_views(self.manifest, self.arrays)
             graphs = (self.graph, *(view.graph for view in self.further_views))
             scorers = [
-                PartScorer(model, FeatureBank(graph, threads), contrast_bank, golden)
+                PartScorer(model, FeatureBank(graph, threads), contrast_bank, golden, self._net_of(model, threads))
                 for model, graph, golden in zip(models, graphs, self.goldens, strict=True)
             ]
             return ViewsScorer(models, scorers)
         model = unpack_part(self.manifest, self.arrays)
-        if model.net is not None and self.net_graph is None:
-            raise RecipeTamperedError(f"{self.ref}: the graph of the learned head is missing")
-        net = ChangeNet(self.net_graph, threads) if model.net is not None and self.net_graph is not None else None
-        return PartScorer(model, bank, contrast_bank, self.golden, net)
+        return PartScorer(model, bank, contrast_bank, self.golden, self._net_of(model, threads))
+
+    def _net_of(self, model: PartModel, threads: int) -> ChangeNet | None:
+        if model.net is None:
+            return None
+        if self.net_graph is None:
+            raise RecipeTamperedError(f"{self.ref}: the graph of the net is missing")
+        return ChangeNet(self.net_graph, threads)
 
     @property
     def mm_per_px(self) -> float | None:
@@ -208,6 +212,8 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         arrays["close_inverse_sd"] = model.close.statistics.inverse_sd
     if model.regions:
         arrays["region_labels"] = model.regions.labels
+    if model.look is not None:
+        arrays["look"] = model.look
     if model.net:
         arrays["net_good"] = model.net.good.picture
         arrays["net_spread"] = model.net.good.spread
@@ -304,6 +310,7 @@ def _unpack_settings(settings: PartSettings, manifest: Manifest, arrays: Arrays,
             thresholds=Thresholds(manifest.thresholds.review, manifest.thresholds.ng),
             regions=_unpack_regions(settings.regions, arrays["region_labels"]) if settings.regions else None,
             net=_unpack_net(settings.net, arrays) if settings.net else None,
+            look=arrays["look"] if manifest.further_views else None,
         )
     except KeyError as error:
         raise RecipeTamperedError(f"arrays.npz: {prefix + str(error.args[0])!r} is missing") from error

@@ -422,7 +422,8 @@ def _parse_manifest(content: bytes, ref: RecipeRef) -> Manifest:
     names = {NAMES} if manifest.names is not None else set()
     references = {REFERENCES} if manifest.references is not None else set()
     peel = {PEEL} if manifest.peel is not None else set()
-    net = {NET} if isinstance(manifest.settings, PartSettings) and manifest.settings.net is not None else set()
+    models = (manifest.settings, *(view.settings for view in manifest.further_views))
+    net = {NET} if any(isinstance(item, PartSettings) and item.net is not None for item in models) else set()
     optional = graphs | names | references | peel | net | manifest.view_files
     if set(manifest.files) != {"arrays.npz", manifest.golden} | optional:
         raise RecipeTamperedError(f"{ref}: {MANIFEST} does not list the files of a recipe")

@@ -14,11 +14,15 @@ import numpy as np
 from inspector.detector.calibration import Calibration, alarm_intervals
 from inspector.detector.good_images import GoodImages, Progress
 from inspector.detector.judged_regions import JudgedRegions, Region, stretch_scores
-from inspector.detector.part_learning import LearnedPart, learn_part
+from inspector.detector.looks import lay_look, mean_look
+from inspector.detector.part_learning import LearnedPart, TeachNet, learn_part
 from inspector.detector.part_scorer import PartModel
 from inspector.detector.region_calibration import ROUNDING
 from inspector.detector.region_file import ELSEWHERE
 from inspector.detector.screen_misses import ScreenMisses
+from inspector.detector.views import reduce_good_image
+from inspector.geometry.registration import Reference
+from inspector.geometry.views import register_reduced
 from inspector.records import BgrImage, Thresholds
 
 
@@ -65,21 +69,42 @@ class LearnedViews:
     calibration: Calibration
     screen_misses: ScreenMisses | None
 
+    @property
+    def net_graph(self) -> bytes | None:
+        """The nets that some views judge by, the same for all; None where no view does."""
+        taught = [view.learned.taught for view in self.views if view.model.net is not None]
+        return taught[0].graph if taught and taught[0] is not None else None
+
 
 def learn_views(
-    images: GoodImages, groups: tuple[tuple[int, ...], ...], false_alarm_target: float, progress: Progress
+    images: GoodImages,
+    groups: tuple[tuple[int, ...], ...],
+    false_alarm_target: float,
+    progress: Progress,
+    teach: TeachNet | None = None,
 ) -> LearnedViews:
-    """Learn each group of good images as a located part of its own. Raises what `learn_part` raises."""
+    """Learn each group of good images as a located part of its own. Raises what `learn_part` and `teach` raise."""
     learned = []
     for number, indices in enumerate(groups, start=1):
         heard = _tell(progress, f"view {number} of {len(groups)}")
-        learned.append(learn_part(ImagesOfView(images, indices), false_alarm_target, len(indices), heard))
+        own = ImagesOfView(images, indices)
+        part = learn_part(own, false_alarm_target, len(indices), heard, teach=teach)
+        learned.append(replace(part, model=replace(part.model, look=learn_look(own, part.model.reference))))
     common = learned[0].calibration.thresholds
     views = tuple(
         LearnedView(part, judge_in_common(part.model, common), indices)
         for part, indices in zip(learned, groups, strict=True)
     )
     return LearnedViews(views, _describe_all(views, common), _sum_misses(views))
+
+
+def learn_look(images: GoodImages, reference: Reference) -> BgrImage:
+    """The mean of good images in the reference's pose, as they are registered."""
+    laid = []
+    for index in range(len(images)):
+        small = reduce_good_image(images.read(index))
+        laid.append(lay_look(reference, small, register_reduced(reference, small)[0].matrix))
+    return mean_look(laid)
 
 
 def judge_in_common(model: PartModel, common: Thresholds) -> PartModel:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inspector.detector.good_images import FEWEST_IMAGES, GoodImages
+from inspector.detector.looks import describe_look, group_looks, lay_look
 from inspector.detector.screen import halve, screen_ratio, whole_halvings
 from inspector.errors import FitError
 from inspector.geometry.registration import Reference, make_reference, reduce_for_registration
@@ -48,12 +50,14 @@ MOST_STRAY_SHARE = 0.1
 class ViewGroups:
     """Which good images show which view, the most frequent view first. A single view holds all but `left_out`.
 
-    `left_out` show no view, or one with too few images of its own. `reason` is a sentence.
+    `left_out` show no view, or one with too few images of its own. `reason` is a sentence. With `one_pose` the views
+    differ in their looks only, and the part may be judged as one, too.
     """
 
     views: tuple[tuple[int, ...], ...]
     left_out: tuple[int, ...] = ()
     reason: str = "the good images show one view"
+    one_pose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,30 @@ def discover_views(images: GoodImages, reduced: Mapping[int, BgrImage], *, any_a
     if len(clear) < 2 or len(considered) - explained > MOST_STRAY_SHARE * len(considered):
         return one
     return _describe(clear, _assign(images, clear), len(images))
+
+
+def discover_looks(images: GoodImages) -> ViewGroups:
+    """The looks of a part whose good images all register to each other: each is a view of its own."""
+    one = ViewGroups((tuple(range(len(images))),), one_pose=True)
+    if len(images) < 2 * FEWEST_TO_JUDGE:
+        return one
+    reference = make_reference(reduce_good_image(images.read(len(images) // 2)), "affine")
+    looks = [look_of(reference, reduce_good_image(images.read(index))) for index in range(len(images))]
+    groups, left = group_looks(looks)
+    if len(groups) < 2:
+        return one
+    sizes = _enumerate([str(len(group)) for group in groups])
+    reason = (
+        f"the good images show {len(groups)} looks of one part, of {sizes} images: the means of their own look leave "
+        f"{left:.0%} of their squared differences from the mean of all"
+    )
+    return ViewGroups(groups, reason=reason, one_pose=True)
+
+
+def look_of(reference: Reference, small: BgrImage) -> NDArray[np.float32]:
+    """What a reduced frame shows in a reference's pose, see `describe_look`."""
+    registration, _ = register_reduced(reference, small)
+    return describe_look(lay_look(reference, small, registration.matrix), reference.part)
 
 
 def reduce_good_image(pixels: BgrImage) -> BgrImage:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from inspector.detector.looks import describe_look, lay_look, look_distance
 from inspector.detector.part_scorer import PartModel, PartScorer, RegisteredFrame, check_frame_size
 from inspector.detector.screen import halve, whole_halvings
-from inspector.geometry.registration import reduce_for_registration, scale_matrix
-from inspector.geometry.views import register_reduced
+from inspector.geometry.registration import Matrix, reduce_for_registration, register, scale_matrix
 from inspector.records import BgrImage, Registration, Scoring, Thresholds
 
 
@@ -50,23 +50,32 @@ class ViewsScorer:
 def place_view(models: Sequence[PartModel], pixels: BgrImage) -> PlacedView:
     """The view that a frame fits best. Raises `RecipeMismatchError` for a frame of another size.
 
-    Of the views whose confidence limit it reaches, that with the best match of detail: sides of one outline have much
-    the same grey values, but not the same detail. Where it reaches none, that of the highest confidence.
+    Of the views whose confidence limit it reaches, that whose good images it looks like most: several sides of one
+    outline register alike. Where it reaches none, that of the highest confidence.
     """
     check_frame_size(pixels, models[0].frame_size)
     halving = whole_halvings(models[0].ratio)
     halved = halve(pixels, halving)
     small = reduce_for_registration(halved)
-    found = [register_reduced(model.reference, small) for model in models]
-    number = _choose(found, [model.confidence_limit for model in models])
-    registration = found[number][0]
-    matrix = scale_matrix(scale_matrix(registration.matrix, models[number].reference.scale), 1.0 / halving)
-    return PlacedView(number, RegisteredFrame(pixels, halved, halving, replace(registration, matrix=matrix)))
+    found = [register(replace(model.reference, scale=1.0), small) for model in models]
+    number = _choose(models, found, small)
+    matrix = scale_matrix(scale_matrix(found[number].matrix, models[number].reference.scale), 1.0 / halving)
+    return PlacedView(number, RegisteredFrame(pixels, halved, halving, replace(found[number], matrix=matrix)))
 
 
-def _choose(found: Sequence[tuple[Registration, float]], limits: Sequence[float]) -> int:
-    numbers = range(len(found))
-    recognised = [number for number in numbers if found[number][0].confidence >= limits[number]]
-    if recognised:
-        return max(recognised, key=lambda number: found[number][1])
-    return max(numbers, key=lambda number: found[number][0].confidence)
+def _choose(models: Sequence[PartModel], found: Sequence[Registration], small: BgrImage) -> int:
+    numbers = range(len(models))
+    recognised = [number for number in numbers if found[number].confidence >= models[number].confidence_limit]
+    if not recognised:
+        return max(numbers, key=lambda number: found[number].confidence)
+    if len(recognised) == 1:
+        return recognised[0]
+    return min(recognised, key=lambda number: _distance(models[number], small, found[number].matrix))
+
+
+def _distance(model: PartModel, small: BgrImage, matrix: Matrix) -> float:
+    if model.look is None:
+        raise ValueError("a model among several has no look")
+    part = model.reference.part
+    shown = describe_look(lay_look(model.reference, small, matrix), part)
+    return look_distance(shown, describe_look(model.look, part))
