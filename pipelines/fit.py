@@ -18,8 +18,8 @@ from inspector.detector.ignore_mask import Mask, load_ignore_mask
 from inspector.detector.manifest import PartSettings, SurfaceSettings, TaughtImage
 from inspector.detector.mode import choose_mode
 from inspector.detector.part_learning import LearnedPart, TeachNet, learn_part
-from inspector.detector.recipe import pack_part, pack_surface
-from inspector.detector.recipe_store import RecipeContent, RecipeStore
+from inspector.detector.recipe import pack_surface, pack_views
+from inspector.detector.recipe_store import FurtherViewContent, RecipeContent, RecipeStore
 from inspector.detector.region_file import RegionPlan, load_regions
 from inspector.detector.screen import screen_ratio
 from inspector.detector.surface_learning import LearnedSurface, learn_surface
@@ -34,7 +34,7 @@ from pipelines.twin import REPAIR
 Progress = Callable[[str, float], None]
 """Called with the stage and the share of it that is done, 0..1."""
 
-MEMORY_FOR_SCREENS_BYTES = 400_000_000
+MEMORY_FOR_SCREENS_BYTES = 600_000_000
 MEMORY_PER_SCREEN_PIXEL = 9.0
 MOST_IMAGES = 400
 ROTATIONS = ("small", "free")
@@ -123,7 +123,8 @@ def fit_recipe(
     }
     choice = join_looks(choice, options)
     shown = keep_shown(images, choice)
-    if len(shown.groups) > 1:
+    looks = shown.looks
+    if len(shown.groups) > 1 and looks is None:
         refuse_one_view_options(choice, options)
         several = learn_views_content(
             name,
@@ -141,6 +142,7 @@ def fit_recipe(
     plan = read_regions(regions, mm_per_px, choice.mode, sizes)
     learned: LearnedPart | LearnedSurface
     settings: PartSettings | SurfaceSettings
+    further_views: tuple[FurtherViewContent, ...] = ()
     if choice.mode == "located":
         learned = learn_part(
             FilledUp(images),
@@ -151,13 +153,15 @@ def fit_recipe(
             plan,
             any_angle=any_angle,
             teach=teach,
+            looks=looks,
         )
-        settings, arrays = pack_part(learned.model)
+        (settings, *others), arrays = pack_views(learned.models)
+        further_views = tuple(FurtherViewContent(own, None, None) for own in others)
     else:
         learned = learn_surface(FilledUp(images), false_alarm_target, len(images), report)
         settings, arrays = pack_surface(learned.model)
     frame_size = learned.model.frame_size if isinstance(learned, LearnedPart) else None
-    choices = {
+    choices: dict[str, Any] = {
         "mode": choice.mode,
         "mode_reason": choice.reason,
         "views_reason": choice.groups.reason if choice.groups else None,
@@ -177,6 +181,8 @@ def fit_recipe(
     }
     if shown.left_out:
         choices["left_out"] = list(shown.left_out)
+    if looks is not None:
+        choices["looks"] = [[images.paths[index].name for index in group] for group in shown.groups]
     if isinstance(learned, LearnedPart):
         choices |= learned.choice.to_json()
         choices[NET_ORIGIN] = describe_net(learned)
@@ -206,9 +212,8 @@ def fit_recipe(
         confidential=confidential,
         references=twins.references,
         references_record=twins.record,
-        net_graph=learned.taught.graph
-        if isinstance(learned, LearnedPart) and learned.taught and learned.model.net
-        else None,
+        net_graph=learned.net_graph if isinstance(learned, LearnedPart) else None,
+        further_views=further_views,
     )
     return store_fit(data_dir, content, release=release, started=started)
 

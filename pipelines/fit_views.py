@@ -21,11 +21,15 @@ from pipelines.twin import REPAIR
 
 @dataclass(frozen=True, slots=True)
 class ShownViews:
-    """The good images that are learned from, which of them show which view, and the names of those left out."""
+    """The good images that are learned from, which of them show which view, and the names of those left out.
+
+    `looks` has the number of its group for each image when the views are looks in one pose.
+    """
 
     images: ImageFolder
     groups: tuple[tuple[int, ...], ...]
     left_out: tuple[str, ...]
+    looks: tuple[int, ...] | None = None
 
 
 def keep_shown(images: ImageFolder, choice: ModeChoice) -> ShownViews:
@@ -34,10 +38,14 @@ def keep_shown(images: ImageFolder, choice: ModeChoice) -> ShownViews:
         return ShownViews(images, (tuple(range(len(images))),), ())
     kept = sorted(index for view in choice.groups.views for index in view)
     place = {index: number for number, index in enumerate(kept)}
+    groups = tuple(tuple(place[index] for index in view) for view in choice.groups.views)
+    looks = {index: number for number, group in enumerate(groups) for index in group}
+    one_pose = choice.groups.one_pose and len(groups) > 1
     return ShownViews(
         ImageFolder(tuple(images.paths[index] for index in kept)),
-        tuple(tuple(place[index] for index in view) for view in choice.groups.views),
+        groups,
         tuple(images.paths[index].name for index in choice.groups.left_out),
+        tuple(looks[index] for index in range(len(kept))) if one_pose else None,
     )
 
 

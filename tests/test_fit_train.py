@@ -26,6 +26,7 @@ from inspector.detector.training.compare_net import ChangeNets, CompareNet, expo
 
 WIDTH, HEIGHT = 480, 360
 ROWS, COLUMNS = 60, 70
+ONE_LOOK = (0,) * 8
 
 
 def laid_boards(count: int) -> list[BgrImage]:
@@ -45,8 +46,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_is_reproducible_when_steps_decide() -> None:
     """The same seed and steps give the same graph, another seed another; each image has a net that never saw it."""
     pictures, part = laid_boards(8), np.ones((ROWS, COLUMNS), np.bool_)
-    first, second = (NetTeacher(10.0, most_steps=2)(pictures, part, no_progress) for _ in range(2))
-    other = NetTeacher(10.0, most_steps=2, seed=2)(pictures, part, no_progress)
+    first, second = (NetTeacher(10.0, most_steps=2)(pictures, part, ONE_LOOK, no_progress) for _ in range(2))
+    other = NetTeacher(10.0, most_steps=2, seed=2)(pictures, part, ONE_LOOK, no_progress)
     assert first.graph == second.graph != other.graph
     assert first.unseen_by == (0, 0, 1, 1, 0, 0, 1, 1) and first.steps == 2
     assert len(first.goods) == NETS
@@ -56,11 +57,11 @@ def test_a_few_steps_teach_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> N
     """After some seconds a white blot stands out from the part around it, in both nets, through ONNX Runtime."""
     monkeypatch.setattr(change_stage, "BATCH", 4)
     pictures, part = laid_boards(8), np.ones((ROWS, COLUMNS), np.bool_)
-    taught = NetTeacher(10.0, most_steps=40)(pictures, part, no_progress)
+    taught = NetTeacher(10.0, most_steps=40)(pictures, part, ONE_LOOK, no_progress)
     spoilt = pictures[0].copy()
     spoilt[MARGIN_PX + 100 : MARGIN_PX + 140, MARGIN_PX + 120 : MARGIN_PX + 160] = 250
-    gain = light_gain(spoilt, taught.good.picture, part)
-    said = ChangeNet(taught.graph).compare(spoilt, taught.good, gain)
+    gain = light_gain(spoilt, taught.good_by_look[0].picture, part)
+    said = ChangeNet(taught.graph).compare(spoilt, taught.good_by_look[0], gain)
     calm = np.ones((ROWS, COLUMNS), np.bool_)
     calm[20:40, 25:45] = False
     for cells in said:
@@ -69,7 +70,7 @@ def test_a_few_steps_teach_to_see_a_change(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_time_ends_the_training() -> None:
     """Without a number of steps it stops when the minutes are over, after at least one step."""
-    taught = NetTeacher(0.01)(laid_boards(8), np.ones((ROWS, COLUMNS), np.bool_), no_progress)
+    taught = NetTeacher(0.01)(laid_boards(8), np.ones((ROWS, COLUMNS), np.bool_), ONE_LOOK, no_progress)
     assert 1 <= taught.steps < 200
 
 
@@ -106,7 +107,7 @@ def test_what_cannot_be_trained_is_refused(good: Path, tmp_path: Path) -> None:
             fit_recipe("board", folder, tmp_path, train_minutes=0.1)
     small = [picture[:190] for picture in laid_boards(8)]
     with pytest.raises(FitError, match="at least 192 px"):
-        NetTeacher(0.1)(small, np.ones((38, COLUMNS), np.bool_), no_progress)
+        NetTeacher(0.1)(small, np.ones((38, COLUMNS), np.bool_), ONE_LOOK, no_progress)
     with pytest.raises(FitError, match="--train"):
         fit_asked(
             "board",

@@ -62,10 +62,10 @@ def mean_difference_graph() -> bytes:
     return graph.model("mean_difference", [*pictures, gain], changes)
 
 
-def teach_difference(pictures: list[BgrImage], part: Mask, progress: object) -> TaughtNet:
+def teach_difference(pictures: list[BgrImage], part: Mask, looks: tuple[int, ...], progress: object) -> TaughtNet:
     good = learn_good_part(pictures)
     unseen_by = tuple(index % NETS for index in range(len(pictures)))
-    return TaughtNet(mean_difference_graph(), unseen_by, unseen_by, (good,) * NETS, good, 1, 0.0)
+    return TaughtNet(mean_difference_graph(), unseen_by, unseen_by, (good,) * NETS, (good,), 1, 0.0)
 
 
 @pytest.fixture(scope="module")

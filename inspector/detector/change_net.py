@@ -37,15 +37,16 @@ class TaughtNet:
     """Nets and what they compare with; good image i counts where neither has seen it.
 
     `graph` holds one or more nets; `unseen_by[i]` is the one that was not trained on good image i, and
-    `goods[learned_without[i]]` was learned without it. `good` is learned from all. Pictures are laid as `lay_screen`
-    does. `steps` are those that `fit` trained, of the slower net: 0 for the net that ships.
+    `goods[learned_without[i]]` was learned without it, from images of its look. `good_by_look` are learned from all
+    images of a look. Pictures are laid as `lay_screen` does. `steps` are those that `fit` trained, of the slower net: 0
+    for the net that ships.
     """
 
     graph: bytes
     unseen_by: tuple[int, ...]
     learned_without: tuple[int, ...]
     goods: tuple[GoodPart, ...]
-    good: GoodPart
+    good_by_look: tuple[GoodPart, ...]
     steps: int
     seconds: float
 

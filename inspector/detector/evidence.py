@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from inspector.detector.calibration import calibrate
 from inspector.detector.comparison import Cells
 from inspector.detector.features import CELL_PX, MARGIN_PX
-from inspector.detector.part_heads import Head, joint_unit
+from inspector.detector.part_heads import Head, Looks, joint_units
 from inspector.detector.part_model import HeadName, Mask, join_heads
 from inspector.geometry.tiles import Tile
 from inspector.records import BgrImage
@@ -35,6 +35,7 @@ CHANCE = 0.01
 
 Heads = tuple[HeadName, ...]
 ScoreFrom = dict[Heads, NDArray[np.float64]]
+Units = dict[Heads, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def choose_heads(
     heads: list[Head],
     pictures: list[BgrImage],
     judged: list[Mask],
+    looks: Looks,
     false_alarm_target: float,
     progress: Callable[[str, float], None],
     *,
@@ -87,9 +89,9 @@ def choose_heads(
     """
     names = _candidates([head.name for head in heads], net_may_replace)
     by_name = {head.name: head for head in heads}
-    units = {each: joint_unit([by_name[name] for name in each]) for each in names}
-    good = _score_good(by_name, units)
-    painted = _score_painted(by_name, units, pictures, judged, progress)
+    units = {each: joint_units([by_name[name] for name in each], looks) for each in names}
+    good = _score_good(by_name, units, looks)
+    painted = _score_painted(by_name, units, pictures, judged, looks, progress)
     count = len(painted[DEFAULT_HEADS])
     limits = {each: _limit(good[each], false_alarm_target) for each in names}
     caught = {each: painted[each] >= limits[each] for each in names}
@@ -135,10 +137,12 @@ def _limit(good: NDArray[np.float64], false_alarm_target: float) -> float:
     return calibrate([float(score) for score in good], false_alarm_target, len(good)).thresholds.review
 
 
-def _score_good(heads: dict[HeadName, Head], units: dict[Heads, float]) -> ScoreFrom:
-    count = len(next(iter(heads.values())).held_out)
-    maps = [{name: head.held_out[index] for name, head in heads.items()} for index in range(count)]
-    return {names: np.array([_worst(each, names, unit) for each in maps]) for names, unit in units.items()}
+def _score_good(heads: dict[HeadName, Head], units: Units, looks: Looks) -> ScoreFrom:
+    maps = [{name: head.held_out[index] for name, head in heads.items()} for index in range(len(looks))]
+    return {
+        names: np.array([_worst(each, names, by_look[look]) for each, look in zip(maps, looks, strict=True)])
+        for names, by_look in units.items()
+    }
 
 
 def _worst(maps: dict[HeadName, Cells], names: Heads, unit: float) -> float:
@@ -155,9 +159,10 @@ def _auroc(good: NDArray[np.float64], bad: NDArray[np.float64]) -> float:
 
 def _score_painted(
     heads: dict[HeadName, Head],
-    units: dict[Heads, float],
+    units: Units,
     pictures: list[BgrImage],
     judged: list[Mask],
+    looks: Looks,
     progress: Callable[[str, float], None],
 ) -> ScoreFrom:
     """For each choice the score of each painted image: one defect of each family on each good image, or of some."""
@@ -176,8 +181,8 @@ def _score_painted(
             maps[name] = head.held_out[index].copy()
             fresh = head.score_window(index, padded, window)
             window.cut(maps[name])[:] = np.where(window.cut(judged[index]), fresh, np.float32(0.0))
-        for names, unit in units.items():
-            scores[names].append(_worst(maps, names, unit))
+        for names, by_look in units.items():
+            scores[names].append(_worst(maps, names, by_look[looks[index]]))
     return {names: np.array(values, np.float64) for names, values in scores.items()}
 
 

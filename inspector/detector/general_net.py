@@ -8,7 +8,7 @@ from importlib import resources
 
 from inspector.detector.change_net import TaughtNet, light_gain, relight
 from inspector.detector.good_images import Progress
-from inspector.detector.good_part import learn_good_part
+from inspector.detector.good_part import GoodPart, learn_good_part
 from inspector.detector.part_model import Mask
 from inspector.errors import WeightsError
 from inspector.images import sha256_hex
@@ -37,17 +37,31 @@ def read_general_net() -> bytes:
     return graph
 
 
-def prepare_general_net(pictures: list[BgrImage], part: Mask, progress: Progress) -> TaughtNet | None:
-    """The general net beside what it compares laid good pictures with; None for few pictures and large parts."""
+def prepare_general_net(
+    pictures: list[BgrImage], part: Mask, looks: tuple[int, ...], progress: Progress
+) -> TaughtNet | None:
+    """The general net beside what it compares laid good pictures with: good ones of the same look.
+
+    None for few pictures and large parts.
+    """
     height, width = pictures[0].shape[:2]
-    if len(pictures) < FEWEST_IMAGES or height * width > LARGEST_PX:
+    numbers = range(max(looks) + 1)
+    if min(looks.count(look) for look in numbers) < FEWEST_IMAGES or height * width > LARGEST_PX:
         return None
-    # Neighbours in the order of their names are often the same piece.
-    blocks = tuple(index * BLOCKS // len(pictures) for index in range(len(pictures)))
-    first = learn_good_part(pictures).picture
-    lit = [relight(picture, light_gain(picture, first, part)) for picture in pictures]
-    goods = []
-    for left_out in range(BLOCKS):
-        goods.append(learn_good_part([image for image, block in zip(lit, blocks, strict=True) if block != left_out]))
-        progress("compare", (left_out + 1) / BLOCKS)
-    return TaughtNet(read_general_net(), (0,) * len(pictures), blocks, tuple(goods), learn_good_part(lit), 0, 0.0)
+    goods: list[GoodPart] = []
+    good_by_look: list[GoodPart] = []
+    learned_without = [0] * len(pictures)
+    for look in numbers:
+        own = [index for index, shown in enumerate(looks) if shown == look]
+        first = learn_good_part([pictures[index] for index in own]).picture
+        lit = [relight(pictures[index], light_gain(pictures[index], first, part)) for index in own]
+        # Neighbours in the order of their names are often the same piece.
+        blocks = [number * BLOCKS // len(own) for number in range(len(own))]
+        for number, index in enumerate(own):
+            learned_without[index] = len(goods) + blocks[number]
+        for left_out in range(BLOCKS):
+            goods.append(learn_good_part([item for item, block in zip(lit, blocks, strict=True) if block != left_out]))
+        good_by_look.append(learn_good_part(lit))
+        progress("compare", (look + 1) / len(numbers))
+    unseen_by = (0,) * len(pictures)
+    return TaughtNet(read_general_net(), unseen_by, tuple(learned_without), tuple(goods), tuple(good_by_look), 0, 0.0)

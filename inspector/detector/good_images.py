@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,21 @@ class Progress(Protocol):
     """Told the stage and the share of it that is done, 0..1."""
 
     def __call__(self, stage: str, done: float, /) -> None: ...
+
+
+class SomeImages:
+    """Some of the good images."""
+
+    def __init__(self, images: GoodImages, indices: Sequence[int]) -> None:
+        self._images = images
+        self._indices = tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> BgrImage:
+        """See `GoodImages.read`."""
+        return self._images.read(self._indices[index])
 
 
 class FilledUp:

@@ -108,11 +108,14 @@ class PartSettings(_Section):
 
 
 class FurtherView(_Section):
-    """A view beside the first: its numbers, and the files that it has to itself. Its arrays are named `viewN_…`."""
+    """A view beside the first: its numbers, and its files, which another look in one pose shares with the first.
+
+    Its arrays are named `viewN_…`.
+    """
 
     settings: PartSettings
-    golden: str = Field(pattern=r"^golden-[2-8]\.(png|jpg)$")
-    graph: str = Field(pattern=r"^features-[2-8]\.onnx$")
+    golden: str = Field(pattern=r"^golden(-[2-8])?\.(png|jpg)$")
+    graph: str = Field(pattern=r"^features(-[2-8])?\.onnx$")
 
 
 class SurfaceSettings(_Section):
@@ -244,7 +247,9 @@ class Manifest(_Section):
         if self.further_views and not isinstance(self.settings, PartSettings):
             raise ValueError("only a located part has several views")
         for number, view in enumerate(self.further_views, start=2):
-            if not view.golden.startswith(f"golden-{number}.") or view.graph != f"features-{number}.onnx":
+            its_own = view.golden.startswith(f"golden-{number}.") and view.graph == f"features-{number}.onnx"
+            shared = view.golden == self.golden and view.graph == "features.onnx"
+            if not its_own and not shared:
                 raise ValueError(f"view {number} has the files of another view")
         return self
 

@@ -10,23 +10,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.detector.calibration import Calibration, calibrate, score_unit
+from inspector.detector.calibration import Calibration, calibrate
 from inspector.detector.change_net import ChangeNet, TaughtNet
 from inspector.detector.comparison import Cells, HalfCells, PositionDistance
 from inspector.detector.contrast_bank import build_contrast_bank
 from inspector.detector.evidence import Choice, choose_heads
 from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whitening, build_part_bank
-from inspector.detector.good_images import GoodImages, Progress
+from inspector.detector.good_images import GoodImages, Progress, SomeImages
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
+from inspector.detector.looks import lay_look, mean_look
 from inspector.detector.part_heads import (
     TOLERANCE_CELLS,
     ContrastHead,
     EnergyHead,
     Head,
+    Looks,
     NetHead,
     combine,
-    joint_unit,
+    count_looks,
+    joint_units,
+    units_of_looks,
 )
 from inspector.detector.part_model import Mask, MomentSums, NetLevel, PartLevel, PositionModel, smooth
 from inspector.detector.part_motion import MotionChoice, choose_motion
@@ -51,7 +55,7 @@ from inspector.detector.screen import (
     tile_cells,
     whole_halvings,
 )
-from inspector.detector.screen_misses import ScreenMisses, count_screen_misses
+from inspector.detector.screen_misses import ScreenMisses, add_misses, count_screen_misses
 from inspector.errors import FitError
 from inspector.geometry.registration import (
     Reference,
@@ -75,15 +79,15 @@ LARGEST_HOLE_SHARE = 0.05
 IGNORED_RIM_CELLS = 7
 """What lies in an ignored cell shows as far away: the reach of the widest filter and half of the smoothing."""
 
-TeachNet: TypeAlias = Callable[[list[BgrImage], Mask, Progress], TaughtNet | None]
+TeachNet: TypeAlias = Callable[[list[BgrImage], Mask, Looks, Progress], TaughtNet | None]
 """Gives nets for laid good pictures of a part, None where there are none; handed in, for training needs PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedPart:
-    """A fitted model, its compiled graph, what the thresholds promise and the index of the golden image."""
+    """A fitted model for each look, their compiled graphs, what the thresholds promise and the golden image's index."""
 
-    model: PartModel
+    models: tuple[PartModel, ...]
     graph: bytes
     contrast_graph: bytes
     calibration: Calibration
@@ -95,6 +99,16 @@ class LearnedPart:
     screen_misses: ScreenMisses | None = None
     taught: TaughtNet | None = None
     """The nets that stood for choice, whether they were chosen or not."""
+
+    @property
+    def model(self) -> PartModel:
+        """That of the first look."""
+        return self.models[0]
+
+    @property
+    def net_graph(self) -> bytes | None:
+        """The nets, where they were chosen."""
+        return self.taught.graph if self.taught is not None and self.model.net is not None else None
 
 
 def choose_golden(screens: list[BgrImage], *, any_angle: bool = False) -> int:
@@ -121,10 +135,12 @@ def learn_part(
     *,
     any_angle: bool = False,
     teach: TeachNet | None = None,
+    looks: Looks | None = None,
 ) -> LearnedPart:
     """Learn a located part from at least two good images of one size.
 
-    Statistics come from all of them; every held-out score from statistics without that image, in closed form.
+    Statistics come from all of them; every held-out score from statistics without that image, in closed form. With
+    `looks`, those that the images show, each look has a model of its own, in one pose and with common thresholds.
     The nets of `teach`, if any, stand for choice. Raises `FitError` when the images differ in size, and what `teach`
     raises.
     """
@@ -142,25 +158,26 @@ def learn_part(
         part = leave_out_ignored(part, window, reduce_to_cells(ignored, CELL_PX * ratio, IGNORED_RIM_CELLS))
     judged = [part & seen_cells(frame.registration.matrix, window, ratio, frame_size) for frame in frames]
     pictures = [lay_screen(frame, window, ratio) for frame in frames]
-    features, whitening = _whitened_features(pictures, part, progress)
+    looks = looks or (0,) * len(pictures)
+    features, whitening = _whitened_features(pictures, part, looks, progress)
     graph, contrast_graph = build_part_bank(whitening), build_contrast_bank()
     bank, contrast_bank = FeatureBank(graph), FeatureBank(contrast_graph)
-    energy = EnergyHead(bank, features, judged, part)
+    energy = EnergyHead(bank, features, judged, part, looks)
     contrasts = [_to_half_floats(contrast_bank.compute(image)) for image in pictures]
-    contrast = ContrastHead(contrast_bank, contrasts, judged, part)
+    contrast = ContrastHead(contrast_bank, contrasts, judged, part, looks)
     heads: list[Head] = [energy, contrast]
-    taught = teach(pictures, part, progress) if teach is not None else None
+    taught = teach(pictures, part, looks, progress) if teach is not None else None
     if taught is not None:
-        heads.append(NetHead(taught, pictures, judged, part))
+        heads.append(NetHead(taught, pictures, judged, part, looks))
     may_replace = ratio == 1 and taught is not None and taught.steps > 0
-    choice = choose_heads(heads, pictures, judged, false_alarm_target, progress, net_may_replace=may_replace)
+    choice = choose_heads(heads, pictures, judged, looks, false_alarm_target, progress, net_may_replace=may_replace)
     chosen = [head for head in heads if head.name in choice.heads]
-    held_out = combine(chosen, joint_unit(chosen))
+    units = joint_units(chosen, looks)
+    held_out = combine(chosen, units, looks)
     net_head = next((head for head in chosen if head.name == "net"), None)
-    net = NetLevel(taught.good, net_head.level, joint_unit(chosen)) if taught and net_head else None
-    close = None
+    close: tuple[PartLevel, ...] = ()
     if ratio > 1 and "energy" in choice.heads:
-        close = _learn_close(images, bank, frames, (window, ratio), judged, held_out, progress)
+        close = _learn_close(images, bank, frames, (window, ratio), judged, looks, held_out, progress)
     scores = tuple(float(image.max()) for image in held_out)
     by_region = None
     if plan is not None:
@@ -170,7 +187,7 @@ def learn_part(
         )
         scores = by_region.scores
     calibration = by_region.calibration if by_region else calibrate(list(scores), false_alarm_target, real_images)
-    model = PartModel(
+    first = PartModel(
         frame_size=frame_size,
         ratio=ratio,
         reference=reference,
@@ -178,21 +195,43 @@ def learn_part(
         part=part,
         tolerance=TOLERANCE_CELLS,
         heads=choice.heads,
-        screen=energy.level,
-        contrast=contrast.level,
-        close=close,
+        screen=energy.levels[0],
+        contrast=contrast.levels[0],
+        close=None,
         confidence_limit=confidence_limit([frame.registration.confidence for frame in frames]),
         experience=learn_experience([look_at(small) for small in halved]),
         thresholds=calibration.thresholds,
         regions=by_region.regions if by_region else None,
-        net=net,
     )
+    models, misses = [], None
+    for look in range(count_looks(looks)):
+        own = [index for index, shown in enumerate(looks) if shown == look]
+        model = replace(
+            first,
+            screen=energy.levels[look],
+            contrast=contrast.levels[look],
+            close=close[look] if close else None,
+            look=_mean_look(reference, [frames[index] for index in own]),
+        )
+        if taught is not None and net_head is not None:
+            model = replace(model, net=NetLevel(taught.good_by_look[look], net_head.levels[look], units[look]))
+        net = ChangeNet(taught.graph) if taught is not None and net_head is not None else None
+        scorer = PartScorer(model, bank, contrast_bank, net=net)
+        misses = add_misses(misses, count_screen_misses(scorer, model, SomeImages(images, own), progress))
+        models.append(model)
     promises = by_region.promises if by_region else ()
-    scorer = PartScorer(model, bank, contrast_bank, net=ChangeNet(taught.graph) if taught and net else None)
-    misses = count_screen_misses(scorer, model, images, progress)
     return LearnedPart(
-        model, graph, contrast_graph, calibration, golden, scores, choice, motion, promises, misses, taught
+        tuple(models), graph, contrast_graph, calibration, golden, scores, choice, motion, promises, misses, taught
     )
+
+
+def _mean_look(reference: Reference, frames: list[RegisteredFrame]) -> BgrImage:
+    """The mean of frames that are reduced for registration, in the reference's pose."""
+    laid = []
+    for frame in frames:
+        matrix = scale_matrix(scale_matrix(frame.registration.matrix, frame.halving), 1.0 / reference.scale)
+        laid.append(lay_look(reference, reduce_for_registration(frame.halved), matrix))
+    return mean_look(laid)
 
 
 def read_halved(images: GoodImages, progress: Progress) -> tuple[tuple[int, int], list[BgrImage]]:
@@ -255,18 +294,27 @@ def confidence_limit(confidences: list[float]) -> float:
     return float(max(LOWEST_CONFIDENCE, worst - max(0.25, 2.0 * (middle - worst))))
 
 
-def _whitened_features(pictures: list[BgrImage], part: Mask, progress: Progress) -> tuple[list[HalfCells], Whitening]:
+def _whitened_features(
+    pictures: list[BgrImage], part: Mask, looks: Looks, progress: Progress
+) -> tuple[list[HalfCells], Whitening]:
     bank = FeatureBank(build_part_bank())
     raw: list[HalfCells] = []
     for index, picture in enumerate(pictures):
         raw.append(_to_half_floats(bank.compute(picture)))
         progress("features", (index + 1) / len(pictures))
-    mean = np.stack(
-        [np.mean([image[channel] for image in raw], axis=0, dtype=np.float32) for channel in range(len(raw[0]))]
-    )
-    residuals = [image[:, part].astype(np.float32) - mean[:, part] for image in raw]
-    whitening = fit_whitening(residuals, mean[:, part].mean(axis=1))
+    means = [
+        _mean_features([image for image, own in zip(raw, looks, strict=True) if own == look]) for look in set(looks)
+    ]
+    residuals = [image[:, part].astype(np.float32) - means[own][:, part] for image, own in zip(raw, looks, strict=True)]
+    centre = np.mean([mean[:, part].mean(axis=1) for mean in means], axis=0)
+    whitening = fit_whitening(residuals, np.asarray(centre, np.float32))
     return [_to_half_floats(whitening.apply(image.astype(np.float32))) for image in raw], whitening
+
+
+def _mean_features(images: list[HalfCells]) -> Cells:
+    return np.stack(
+        [np.mean([image[channel] for image in images], axis=0, dtype=np.float32) for channel in range(len(images[0]))]
+    )
 
 
 def _to_half_floats(features: Cells) -> HalfCells:
@@ -289,27 +337,31 @@ def _learn_close(
     frames: list[RegisteredFrame],
     scale: tuple[Tile, int],
     judged: list[Mask],
+    looks: Looks,
     held_out: list[Cells],
     progress: Progress,
-) -> PartLevel:
-    """The full-resolution level. Each image's map in `held_out` is raised, in place, by its own tiles' scores."""
+) -> tuple[PartLevel, ...]:
+    """The full-resolution level of each look.
+
+    Each image's map in `held_out` is raised, in place, by its own tiles' scores.
+    """
     window, ratio = scale
-    sums = MomentSums((len(PART_CHANNELS), window.rows * ratio, window.columns * ratio))
+    sums = MomentSums((len(PART_CHANNELS), window.rows * ratio, window.columns * ratio), count_looks(looks))
     for index, frame in enumerate(frames):
-        sums.add(_whole_features(bank, replace(frame, pixels=images.read(index)), window, ratio))
+        sums.add(_whole_features(bank, replace(frame, pixels=images.read(index)), window, ratio), looks[index])
         progress("full resolution", (index + 1) / len(images))
     part = np.sum(judged, axis=0) * 2 >= len(judged)
     usual = sums.usual_variance(part.repeat(ratio, axis=0).repeat(ratio, axis=1))
     found: list[list[tuple[Tile, Cells]]] = []
     for index, frame in enumerate(frames):
         whole = replace(frame, pixels=images.read(index))
-        found.append(_held_out_tiles(sums, usual, bank, whole, scale, held_out[index]))
+        found.append(_held_out_tiles(sums, usual, bank, whole, scale, looks[index], held_out[index]))
         progress("held out", (index + 1) / len(images))
-    unit = score_unit([max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found])
-    for scores, mask, tiles in zip(held_out, judged, found, strict=True):
+    units = units_of_looks([max((float(fine.max()) for _, fine in tiles), default=0.0) for tiles in found], looks)
+    for scores, mask, tiles, look in zip(held_out, judged, found, looks, strict=True):
         for tile, fine in tiles:
-            merge_tile(scores, mask, tile, fine / np.float32(unit), ratio)
-    return PartLevel(sums.statistics(usual), CLOSE_SMOOTH_CELLS, unit)
+            merge_tile(scores, mask, tile, fine / np.float32(units[look]), ratio)
+    return tuple(PartLevel(sums.statistics(usual, look), CLOSE_SMOOTH_CELLS, unit) for look, unit in enumerate(units))
 
 
 def _whole_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, ratio: int) -> Cells:
@@ -322,7 +374,13 @@ def _whole_features(bank: FeatureBank, frame: RegisteredFrame, window: Tile, rat
 
 
 def _held_out_tiles(
-    sums: MomentSums, usual: Cells, bank: FeatureBank, frame: RegisteredFrame, scale: tuple[Tile, int], scores: Cells
+    sums: MomentSums,
+    usual: Cells,
+    bank: FeatureBank,
+    frame: RegisteredFrame,
+    scale: tuple[Tile, int],
+    look: int,
+    scores: Cells,
 ) -> list[tuple[Tile, Cells]]:
     """The tiles that the scorer would look at, with distances from statistics without this image."""
     window, ratio = scale
@@ -332,7 +390,7 @@ def _held_out_tiles(
         features = close_features(bank, frame, window, tile, ratio)
         # The rim that the tolerance needs is repeated at the tile's edge here and real in the scorer: the
         # same cells but for the outermost, whose distance can only come out a little larger.
-        others = sums.without(features, usual, tile.row * ratio, tile.column * ratio)
+        others = sums.without(features, usual, tile.row * ratio, tile.column * ratio, look)
         distance = PositionModel(others, comparison).distance(features, 0, 0)
         found.append((tile, smooth(distance, CLOSE_SMOOTH_CELLS)))
     return found

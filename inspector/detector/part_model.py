@@ -17,6 +17,7 @@ SMALLEST_SD = 0.01
 SD_FLOOR_SHARE = 1.0
 """A position that happened to be quiet in the few good images is hardly quieter than the usual one."""
 
+SHARED_COUNT = 40.0
 LEAST_SAID = 0.5
 """Half of what the worst place of an ordinary good part shows."""
 
@@ -101,40 +102,91 @@ def join_heads(maps: dict[HeadName, Cells], joint_unit: float) -> Cells:
 
 
 class MomentSums:
-    """Running sums over good images, from which the statistics without any of them follow in closed form."""
+    """Running sums over good images of one or several looks; the statistics without any image follow in closed form.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = 0
-        self._sum = np.zeros(shape, np.float32)
-        self._squares = np.zeros(shape, np.float32)
+    Looks have means of their own. Each look's variance is drawn towards that of all looks around their own means, as if
+    `SHARED_COUNT` images more had shown that: few images stand behind a look.
+    """
 
-    def add(self, features: Cells) -> None:
+    def __init__(self, shape: tuple[int, ...], looks: int = 1) -> None:
+        self._counts = [0] * looks
+        self._sum = [np.zeros(shape, np.float32) for _ in range(looks)]
+        self._squares = [np.zeros(shape, np.float32) for _ in range(looks)]
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def add(self, features: Cells, look: int = 0) -> None:
         """One more good image: (C, h, w) float32."""
-        self.count += 1
-        self._sum += features
-        self._squares += features * features
+        self._counts[look] += 1
+        self._sum[look] += features
+        self._squares[look] += features * features
 
     def usual_variance(self, part: Mask) -> Cells:
         """(C,) median variance over the cells of the part."""
-        mean = self._sum / self.count
-        variance = np.maximum(self._squares / self.count - mean * mean, 0.0) * (self.count / max(1, self.count - 1))
+        if len(self._counts) == 1:
+            mean = self._sum[0] / self.count
+            variance = np.maximum(self._squares[0] / self.count - mean * mean, 0.0)
+            variance *= self.count / max(1, self.count - 1)
+        else:
+            variance = self._around_own_means(np.s_[:]) / np.float32(self._freedom())
         return np.asarray(np.median(variance[:, part], axis=1), np.float32)
 
-    def statistics(self, usual_variance: Cells) -> PartStatistics:
-        """Of all images added."""
-        return _statistics(self._sum, self._squares, self.count, usual_variance)
+    def statistics(self, usual_variance: Cells, look: int = 0) -> PartStatistics:
+        """Of all images of a look."""
+        total, squares, count = self._sum[look], self._squares[look], self._counts[look]
+        if len(self._counts) == 1:
+            return _statistics(total, squares, count, usual_variance)
+        return self._shared(total, squares, count, np.s_[:], 0.0, self._freedom(), usual_variance)
 
-    def without(self, features: Cells, usual_variance: Cells, row: int = 0, column: int = 0) -> PartStatistics:
-        """Of all images but one, in the window of that image's `features` which starts at (`row`, `column`)."""
+    def without(
+        self, features: Cells, usual_variance: Cells, row: int = 0, column: int = 0, look: int = 0
+    ) -> PartStatistics:
+        """Of all images of a look but one, in the window of that image's `features` from cell (`row`, `column`) on."""
         window = np.s_[:, row : row + features.shape[1], column : column + features.shape[2]]
-        total, squares = self._sum[window] - features, self._squares[window] - features * features
-        return _statistics(total, squares, self.count - 1, usual_variance)
+        count = self._counts[look]
+        total, squares = self._sum[look][window] - features, self._squares[look][window] - features * features
+        if len(self._counts) == 1:
+            return _statistics(total, squares, count - 1, usual_variance)
+        away = features - self._sum[look][window] / np.float32(count)
+        gone = away * away * np.float32(count / (count - 1))
+        return self._shared(total, squares, count - 1, window, gone, self._freedom() - 1, usual_variance)
+
+    def _shared(
+        self,
+        total: Cells,
+        squares: Cells,
+        count: int,
+        window: tuple[slice, ...] | slice,
+        gone: Cells | float,
+        freedom: int,
+        usual_variance: Cells,
+    ) -> PartStatistics:
+        mean = total / np.float32(count)
+        own = np.maximum(squares - total * mean, 0.0)
+        all_looks = np.maximum(self._around_own_means(window) - gone, 0.0) / np.float32(freedom)
+        variance = (own + all_looks * np.float32(SHARED_COUNT)) / np.float32(count - 1 + SHARED_COUNT)
+        return _floored(np.asarray(mean, np.float32), np.asarray(variance, np.float32), usual_variance)
+
+    def _around_own_means(self, window: tuple[slice, ...] | slice) -> Cells:
+        """Squares of all images around their look's mean, added up."""
+        looks = zip(self._sum, self._squares, self._counts, strict=True)
+        parts = [np.maximum(squares[window] - total[window] ** 2 / np.float32(n), 0.0) for total, squares, n in looks]
+        return np.asarray(np.sum(parts, axis=0), np.float32)
+
+    def _freedom(self) -> int:
+        return self.count - len(self._counts)
 
 
 def _statistics(total: Cells, squares: Cells, count: int, usual_variance: Cells) -> PartStatistics:
-    """Mean and standard deviation, the variance pooled over 3x3 cells and floored by the usual one."""
     mean = total / count
     variance = np.maximum(squares / count - mean * mean, 0.0) * (count / max(1, count - 1))
+    return _floored(np.asarray(mean, np.float32), np.asarray(variance, np.float32), usual_variance)
+
+
+def _floored(mean: Cells, variance: Cells, usual_variance: Cells) -> PartStatistics:
+    """Mean and standard deviation, the variance pooled over 3x3 cells and floored by the usual one."""
     for channel in variance:
         channel[:] = cv2.blur(channel, (3, 3))
     floor = SD_FLOOR_SHARE**2 * usual_variance[:, None, None] + SMALLEST_SD**2

@@ -64,7 +64,7 @@ class PartModel:
     `ratio` is frame pixels per screen pixel. `window` is the bounding box of the part in screen cells and `part`
     (window.rows, window.columns) bool the cells in it where the part is judged. The statistics of `screen` and
     `contrast` have one cell for each cell of the window, those of `close` ratio x ratio; `close` is None for a
-    ratio of 1. `look` is the mean good image as it is registered, of a part with several views.
+    ratio of 1. `look` is the mean good image as it is registered; several views are told apart by it.
     """
 
     frame_size: tuple[int, int]

@@ -212,8 +212,6 @@ def pack_part(model: PartModel) -> tuple[PartSettings, Arrays]:
         arrays["close_inverse_sd"] = model.close.statistics.inverse_sd
     if model.regions:
         arrays["region_labels"] = model.regions.labels
-    if model.look is not None:
-        arrays["look"] = model.look
     if model.net:
         arrays["net_good"] = model.net.good.picture
         arrays["net_spread"] = model.net.good.spread
@@ -249,12 +247,14 @@ def _manifest_thresholds(thresholds: Thresholds) -> ManifestThresholds:
 
 def pack_views(models: Sequence[PartModel]) -> tuple[tuple[PartSettings, ...], Arrays]:
     """As `pack_part`, for the views of a part; the arrays of the first have their usual names."""
-    settings, arrays = pack_part(models[0])
-    packed = [settings]
-    for number, model in enumerate(models[1:], start=2):
+    packed, arrays = [], Arrays()
+    for number, model in enumerate(models, start=1):
         settings, own = pack_part(model)
         packed.append(settings)
-        arrays |= {f"{_prefix(number)}{name}": array for name, array in own.items()}
+        prefix = _prefix(number) if number > 1 else ""
+        arrays |= {f"{prefix}{name}": array for name, array in own.items()}
+        if len(models) > 1 and model.look is not None:
+            arrays[f"{prefix}look"] = model.look
     return tuple(packed), arrays
 
 

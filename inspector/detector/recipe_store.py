@@ -66,16 +66,20 @@ NAMES = "names.npz"
 REFERENCES = "references.npz"
 PEEL = "peel.weights"
 NET = "net.onnx"
+FEATURES = "features.onnx"
 LARGEST_JSON_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FurtherViewContent:
-    """A view beside the first; its arrays are among those of the recipe."""
+    """A view beside the first; its arrays are among those of the recipe.
+
+    Without a graph or a golden image of its own it has the first view's: it is another look in the same pose.
+    """
 
     settings: PartSettings
-    graph: bytes
-    golden: BgrImage
+    graph: bytes | None
+    golden: BgrImage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,11 @@ class RecipeStore:
             raise RecipeError(f"recipe name {content.name!r} must match {ID_PATTERN}")
         golden_name, golden = _encode_golden(content.golden)
         files = {"arrays.npz": encode_arrays(content.arrays), golden_name: golden}
-        views = [_add_view(files, view, number) for number, view in enumerate(content.further_views, start=2)]
         if content.graph:
-            files["features.onnx"] = content.graph
+            files[FEATURES] = content.graph
+        views = [
+            _add_view(files, view, number, golden_name) for number, view in enumerate(content.further_views, start=2)
+        ]
         if content.contrast_graph is not None:
             files[CONTRAST] = content.contrast_graph
         if content.references is not None:
@@ -262,7 +268,7 @@ class RecipeStore:
             manifest=manifest,
             golden=golden,
             arrays=decode_arrays(files["arrays.npz"]),
-            graph=files.get("features.onnx", b""),
+            graph=files.get(FEATURES, b""),
             contrast_graph=files.get(CONTRAST),
             namer=unpack_names(decode_arrays(files[NAMES], NAMES)) if NAMES in files else None,
             references=files.get(REFERENCES),
@@ -318,11 +324,14 @@ def _check_name(name: str) -> None:
         raise RecipeNotFoundError(f"{name[:80]!r} is not a recipe name")
 
 
-def _add_view(files: dict[str, bytes], view: FurtherViewContent, number: int) -> FurtherView:
+def _add_view(files: dict[str, bytes], view: FurtherViewContent, number: int, first_golden: str) -> FurtherView:
     """Put the files of a view beside the first to the others, and describe it."""
-    golden, encoded = _encode_golden(view.golden, f"golden-{number}")
-    graph = f"features-{number}.onnx"
-    files |= {golden: encoded, graph: view.graph}
+    golden, graph = first_golden, FEATURES
+    if view.golden is not None:
+        golden, files[golden] = _encode_golden(view.golden, f"golden-{number}")
+    if view.graph is not None:
+        graph = f"features-{number}.onnx"
+        files[graph] = view.graph
     return FurtherView(settings=view.settings, golden=golden, graph=graph)
 
 

@@ -54,6 +54,13 @@ class ScreenMisses:
         }
 
 
+def add_misses(one: ScreenMisses | None, other: ScreenMisses | None) -> ScreenMisses | None:
+    """Both together; None counts nothing."""
+    if one is None or other is None:
+        return one or other
+    return ScreenMisses(one.painted + other.painted, one.called + other.called, one.missed + other.missed)
+
+
 def count_screen_misses(
     scorer: PartScorer, model: PartModel, images: GoodImages, progress: Progress
 ) -> ScreenMisses | None:

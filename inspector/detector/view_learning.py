@@ -12,33 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from inspector.detector.calibration import Calibration, alarm_intervals
-from inspector.detector.good_images import GoodImages, Progress
+from inspector.detector.good_images import GoodImages, Progress, SomeImages
 from inspector.detector.judged_regions import JudgedRegions, Region, stretch_scores
-from inspector.detector.looks import lay_look, mean_look
 from inspector.detector.part_learning import LearnedPart, TeachNet, learn_part
 from inspector.detector.part_scorer import PartModel
 from inspector.detector.region_calibration import ROUNDING
 from inspector.detector.region_file import ELSEWHERE
-from inspector.detector.screen_misses import ScreenMisses
-from inspector.detector.views import reduce_good_image
-from inspector.geometry.registration import Reference
-from inspector.geometry.views import register_reduced
-from inspector.records import BgrImage, Thresholds
-
-
-class ImagesOfView:
-    """Those good images that show one view."""
-
-    def __init__(self, images: GoodImages, indices: tuple[int, ...]) -> None:
-        self._images = images
-        self._indices = indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def read(self, index: int) -> BgrImage:
-        """See `GoodImages.read`."""
-        return self._images.read(self._indices[index])
+from inspector.detector.screen_misses import ScreenMisses, add_misses
+from inspector.records import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +53,7 @@ class LearnedViews:
     @property
     def net_graph(self) -> bytes | None:
         """The nets that some views judge by, the same for all; None where no view does."""
-        taught = [view.learned.taught for view in self.views if view.model.net is not None]
-        return taught[0].graph if taught and taught[0] is not None else None
+        return next((view.learned.net_graph for view in self.views if view.learned.net_graph is not None), None)
 
 
 def learn_views(
@@ -87,24 +67,13 @@ def learn_views(
     learned = []
     for number, indices in enumerate(groups, start=1):
         heard = _tell(progress, f"view {number} of {len(groups)}")
-        own = ImagesOfView(images, indices)
-        part = learn_part(own, false_alarm_target, len(indices), heard, teach=teach)
-        learned.append(replace(part, model=replace(part.model, look=learn_look(own, part.model.reference))))
+        learned.append(learn_part(SomeImages(images, indices), false_alarm_target, len(indices), heard, teach=teach))
     common = learned[0].calibration.thresholds
     views = tuple(
         LearnedView(part, judge_in_common(part.model, common), indices)
         for part, indices in zip(learned, groups, strict=True)
     )
     return LearnedViews(views, _describe_all(views, common), _sum_misses(views))
-
-
-def learn_look(images: GoodImages, reference: Reference) -> BgrImage:
-    """The mean of good images in the reference's pose, as they are registered."""
-    laid = []
-    for index in range(len(images)):
-        small = reduce_good_image(images.read(index))
-        laid.append(lay_look(reference, small, register_reduced(reference, small)[0].matrix))
-    return mean_look(laid)
 
 
 def judge_in_common(model: PartModel, common: Thresholds) -> PartModel:
@@ -135,10 +104,10 @@ def _kept_in_common(view: LearnedView, common: Thresholds) -> np.ndarray[tuple[i
 
 
 def _sum_misses(views: tuple[LearnedView, ...]) -> ScreenMisses | None:
-    counted = [view.learned.screen_misses for view in views if view.learned.screen_misses is not None]
-    if not counted:
-        return None
-    return ScreenMisses(*(sum(getattr(item, name) for item in counted) for name in ("painted", "called", "missed")))
+    misses = None
+    for view in views:
+        misses = add_misses(misses, view.learned.screen_misses)
+    return misses
 
 
 def _tell(progress: Progress, prefix: str) -> Progress:

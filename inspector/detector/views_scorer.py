@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from inspector.detector.looks import describe_look, lay_look, look_distance
 from inspector.detector.part_scorer import PartModel, PartScorer, RegisteredFrame, check_frame_size
 from inspector.detector.screen import halve, whole_halvings
-from inspector.geometry.registration import Matrix, reduce_for_registration, register, scale_matrix
+from inspector.geometry.registration import Matrix, Reference, reduce_for_registration, register, scale_matrix
 from inspector.records import BgrImage, Registration, Scoring, Thresholds
 
 
@@ -57,10 +59,24 @@ def place_view(models: Sequence[PartModel], pixels: BgrImage) -> PlacedView:
     halving = whole_halvings(models[0].ratio)
     halved = halve(pixels, halving)
     small = reduce_for_registration(halved)
-    found = [register(replace(model.reference, scale=1.0), small) for model in models]
+    found = _register(models, small)
     number = _choose(models, found, small)
     matrix = scale_matrix(scale_matrix(found[number].matrix, models[number].reference.scale), 1.0 / halving)
     return PlacedView(number, RegisteredFrame(pixels, halved, halving, replace(found[number], matrix=matrix)))
+
+
+def _register(models: Sequence[PartModel], small: BgrImage) -> list[Registration]:
+    """To each model's reference: looks in one pose have one."""
+    known: list[tuple[PartModel, Registration]] = []
+    for model in models:
+        same = (registration for other, registration in known if _same_pose(other.reference, model.reference))
+        registration = next(same, None) or register(replace(model.reference, scale=1.0), small)
+        known.append((model, registration))
+    return [registration for _, registration in known]
+
+
+def _same_pose(one: Reference, other: Reference) -> bool:
+    return one is other or np.array_equal(one.grey, other.grey)
 
 
 def _choose(models: Sequence[PartModel], found: Sequence[Registration], small: BgrImage) -> int:

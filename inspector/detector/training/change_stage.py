@@ -39,14 +39,16 @@ class NetTeacher:
     most_steps: int | None = None
     seed: int = 1
 
-    def __call__(self, pictures: list[BgrImage], part: Mask, progress: Progress) -> TaughtNet:
-        """Train on laid good pictures of one size with the banks' margin.
+    def __call__(self, pictures: list[BgrImage], part: Mask, looks: tuple[int, ...], progress: Progress) -> TaughtNet:
+        """Train on laid good pictures of one size with the banks' margin, all of one look.
 
         Deterministic but for how many steps fit into the time: with `most_steps` and time enough the result is the
         same. Raises `FitError` for too small pictures, when the training diverges, and when ONNX Runtime
         computes something else than PyTorch.
         """
         started = time.monotonic()
+        if any(looks):
+            raise FitError("the learned head is trained on parts of one look")
         height, width = pictures[0].shape[:2]
         if min(height, width) < CROP_PX + 2 * STRIDE_PX:
             raise FitError(
@@ -74,7 +76,7 @@ class NetTeacher:
             raise FitError(f"the training of the learned head diverged within {steps} steps")
         good = learn_good_part(lit)
         graph = export_nets(pair, lit[0], good)
-        return TaughtNet(graph, unseen_by, unseen_by, tuple(goods), good, steps, time.monotonic() - started)
+        return TaughtNet(graph, unseen_by, unseen_by, tuple(goods), (good,), steps, time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
