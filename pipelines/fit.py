@@ -84,6 +84,8 @@ def fit_recipe(
 ) -> FitReport:
     """Learn a recipe from good images alone, store it as a new version and release it.
 
+    Images that show several views of a part teach a recipe with a model for each; what means the one view of a part
+    (`ignore_mask`, `regions`, `mm_per_px`, `train_minutes`, free rotation) is refused then.
     Nothing about a part of a `confidential` recipe is ever sent to a cloud model. With `train_minutes` a net of a
     located part is trained for so long, or until `most_steps` are done, and judges where the evidence is for it.
 
