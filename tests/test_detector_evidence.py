@@ -24,7 +24,7 @@ class ScriptedHead:
     def __init__(self, name: HeadName, noisy: bool, on_defect: float) -> None:
         self.name: HeadName = name
         empty = np.zeros((1, 1, 1), np.float16)
-        self.level = PartLevel(PartStatistics(empty, empty), 1)
+        self.levels: tuple[PartLevel, ...] = (PartLevel(PartStatistics(empty, empty), 1),)
         worst = np.linspace(0.8, 6.0 if noisy else 1.2, IMAGES)
         self.held_out: list[Cells] = [np.zeros(GRID, np.float32) for _ in range(IMAGES)]
         for image, score in zip(self.held_out, worst, strict=True):
@@ -44,8 +44,9 @@ def choose(*heads: Head, net_may_replace: bool = True) -> tuple[HeadName, ...]:
     size = (GRID[0] * CELL_PX + 2 * MARGIN_PX, GRID[1] * CELL_PX + 2 * MARGIN_PX, 3)
     pictures = [dice.integers(60, 200, size, dtype=np.uint8) for _ in range(IMAGES)]
     judged = [np.ones(GRID, np.bool_)] * IMAGES
+    looks = (0,) * IMAGES
     choice = choose_heads(
-        list(heads), pictures, judged, 0.05, lambda stage, done: None, net_may_replace=net_may_replace
+        list(heads), pictures, judged, looks, 0.05, lambda stage, done: None, net_may_replace=net_may_replace
     )
     assert choice.painted > IMAGES
     compared = {DEFAULT_HEADS, *((head.name,) for head in heads if head.name != "net" or net_may_replace)}

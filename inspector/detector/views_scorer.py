@@ -53,7 +53,7 @@ def place_view(models: Sequence[PartModel], pixels: BgrImage) -> PlacedView:
     """The view that a frame fits best. Raises `RecipeMismatchError` for a frame of another size.
 
     Of the views whose confidence limit it reaches, that whose good images it looks like most: several sides of one
-    outline register alike. Where it reaches none, that of the highest confidence.
+    outline, and looks in one pose, register alike. Where it reaches none, that of the highest confidence.
     """
     check_frame_size(pixels, models[0].frame_size)
     halving = whole_halvings(models[0].ratio)
@@ -83,7 +83,8 @@ def _choose(models: Sequence[PartModel], found: Sequence[Registration], small: B
     numbers = range(len(models))
     recognised = [number for number in numbers if found[number].confidence >= models[number].confidence_limit]
     if not recognised:
-        return max(numbers, key=lambda number: found[number].confidence)
+        best = max(registration.confidence for registration in found)
+        recognised = [number for number in numbers if found[number].confidence == best]
     if len(recognised) == 1:
         return recognised[0]
     return min(recognised, key=lambda number: _distance(models[number], small, found[number].matrix))
