@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.references import GAIN_RANGE
+from inspector.generator.references import GAIN_RANGE, add_up
 from inspector.generator.surroundings import FloatImage, Surroundings
 from inspector.records import BgrImage, BoxPx
 
@@ -43,7 +43,10 @@ class MixedLight:
 
         What is mixed in parts is the same as what is mixed as a whole.
         """
-        mean = _add_up(references, self.gains, self.offset)
+        return self.shine_on(add_up(references, self.gains, self.offset), box, level)
+
+    def shine_on(self, mean: FloatImage, box: BoxPx, level: int = 0) -> FloatImage:
+        """The field over a sum (h, w, 3) at `box`, reduced by 2 ** level; the sum is changed."""
         return np.asarray(cv2.multiply(mean, self._lay_field(box, level, mean.shape), dst=mean), np.float32)
 
     def _lay_field(self, box: BoxPx, level: int, shape: tuple[int, ...]) -> FloatImage:
@@ -62,16 +65,6 @@ class MixedLight:
         fine = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         top, left = ((box[axis] >> level) % step + step for axis in (1, 0))
         return np.asarray(fine[top : top + shape[0], left : left + shape[1]], np.float32)
-
-
-def _add_up(references: Iterable[NDArray[np.generic]], gains: FloatImage, offset: FloatImage) -> FloatImage:
-    """The sum of gain x reference, + offset."""
-    total = None
-    for gain, reference in zip(gains, references, strict=True):
-        lit = cv2.transform(reference.astype(np.float32), np.concatenate([np.diag(gain), offset[:, None]], axis=1))
-        total = lit if total is None else cv2.add(total, lit, dst=total)
-        offset = np.zeros_like(offset)
-    return np.asarray(total, np.float32)
 
 
 def _weigh_cells(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -99,7 +92,7 @@ def learn_light(around: Surroundings, references: NDArray[np.float32]) -> tuple[
     gains, offset = shares * gain, (shares * offset).sum(axis=0)
     left = np.abs(np.tensordot(shares[:, 0], errors, axes=1)).max(axis=1)
     limit = max(OUTLIER_LEVELS, 4.0 * float(np.median(left)))
-    field = _fit_field(around, _add_up(references, gains, offset), limit)
+    field = _fit_field(around, add_up(references, gains, offset), limit)
     return MixedLight(gains, offset, field, around.covered), weights
 
 

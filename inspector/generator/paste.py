@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,11 +76,19 @@ class MatchedReferences:
     def lay(self, box: BoxPx, level: int = 0) -> FloatImage:
         """See `Base.lay`: all of them in the place and light of the frame, by their weights."""
         # Linear: twice as fast as cubic, and in the average of several the same to 0.1 dB.
-        laid = (
-            self.references.lay_reduced(index, box, level, correction)
-            for index, correction in zip(self.indices, self.corrections, strict=True)
-        )
-        return self.light.mix(laid, box, level)
+        mean: FloatImage | None = None
+        offset = self.light.offset
+        for correction, numbers in self._group():
+            indices = [self.indices[number] for number in numbers]
+            laid = self.references.lay_sum(indices, self.light.gains[numbers], offset, box, level, correction)
+            mean, offset = laid if mean is None else cv2.add(mean, laid, dst=mean), np.zeros_like(offset)
+        return self.light.shine_on(np.asarray(mean, np.float32), box, level)
+
+    def _group(self) -> list[tuple[Matrix | None, list[int]]]:
+        """The numbers of the references that are moved alike: those that stand still, and every other by itself."""
+        still = [number for number, correction in enumerate(self.corrections) if correction is None]
+        moved = [(correction, [number]) for number, correction in enumerate(self.corrections) if correction is not None]
+        return [(None, still), *moved] if still else [*moved]
 
 
 def match_references(
@@ -90,7 +99,7 @@ def match_references(
     if not around.can_teach:
         return MatchedReferences(references, (0,), (None,), leave_light(around.covered), np.ones(1))
     chosen = references.nearest(around.crop, around.ring, around.source, MOST_REFERENCES)
-    placed = [references.lay_reduced(index, around.crop, around.level) for index in chosen]
+    placed = references.lay_each(chosen, around.crop, around.level)
     warps = find_warps(around, np.stack(placed).astype(np.float32))
     corrections = tuple(None if warp is None else to_frame_px(warp, around) for warp in warps)
     moved = [
