@@ -115,7 +115,7 @@ def carry(
 
 
 def _clip_outliers(errors: FloatImage, known: Known, outlier_rms: float) -> FloatImage:
-    limit = outlier_rms * float(np.sqrt(np.square(errors).mean(axis=2).sum() / max(1, np.count_nonzero(known))))
+    limit = outlier_rms * cv2.norm(errors) / float(np.sqrt(errors.shape[2] * max(1, np.count_nonzero(known))))
     return np.asarray(np.clip(errors, -limit, limit), np.float32)
 
 

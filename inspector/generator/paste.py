@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inspector.generator.alignment import find_warps, to_frame_px
 from inspector.generator.kriging import RIM_PX
 from inspector.generator.light import MixedLight, learn_light, leave_light
-from inspector.generator.painting import Canvas, Painting, Place, carry_misfit, place_regions
+from inspector.generator.painting import Canvas, LaidAhead, Painting, Place, carry_misfit, place_regions
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import MaskRegion, check_repair_input, expand_box
 from inspector.generator.repairer import Twin
@@ -48,9 +48,11 @@ class PasteRepairer:
 
         def prepare(place: Place) -> Painting:
             matched = match_references(pixels, mask, place.region, placed)
+            # Several regions keep the workers busy by themselves.
+            base = LaidAhead(matched, place.blocks(), self._workers) if len(places) == 1 else matched
             around = align_box(expand_box(place.inner, GUARD_PX + (RIM_PX << place.level), *size), place.level, size)
             crop = reduce_crop(pixels, mask, around, place.level)
-            return Painting(place, matched, carry_misfit(crop, matched.lay(around, place.level)))
+            return Painting(place, base, carry_misfit(crop, matched.lay(around, place.level)))
 
         places = place_regions(mask)
         canvas = self._workers.start(lambda: Canvas(pixels, places))
@@ -81,7 +83,8 @@ class MatchedReferences:
         for correction, numbers in self._group():
             indices = [self.indices[number] for number in numbers]
             laid = self.references.lay_sum(indices, self.light.gains[numbers], offset, box, level, correction)
-            mean, offset = laid if mean is None else cv2.add(mean, laid, dst=mean), np.zeros_like(offset)
+            mean = laid if mean is None else np.asarray(cv2.add(mean, laid, dst=mean), np.float32)
+            offset = np.zeros_like(offset)
         return self.light.shine_on(np.asarray(mean, np.float32), box, level)
 
     def _group(self) -> list[tuple[Matrix | None, list[int]]]:

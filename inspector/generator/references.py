@@ -7,6 +7,7 @@ another part shows must never be painted over this one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -277,9 +278,7 @@ def register_reduced(reference: Reference, small: BgrImage) -> tuple[Registratio
     return registration, detail_match(at_work, to_grey(small), registration.matrix)
 
 
-def add_up(
-    images: Iterable[BgrImage], gains: NDArray[np.float32], offset: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def add_up(images: Iterable[BgrImage], gains: NDArray[np.float32], offset: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sum of gain x image, + offset, for each channel: (h, w, 3) float32 of at least one (h, w, 3) of any type."""
     total = None
     for gain, image in zip(gains, images, strict=True):
@@ -321,13 +320,14 @@ def _find_needed(matrix: Matrix, size: tuple[int, int], image_size: tuple[int, i
     reached = transform_points(matrix, corners)
     edges: list[tuple[int, int]] = []
     for axis, limit in enumerate(image_size):
-        low = int(np.floor(reached[:, axis].min())) - CUT_MARGIN_PX
-        high = int(np.ceil(reached[:, axis].max())) + CUT_MARGIN_PX
+        along = [float(value) for value in reached[:, axis]]
+        low = math.floor(min(along)) - CUT_MARGIN_PX
+        high = math.ceil(max(along)) + CUT_MARGIN_PX
         # Beyond the image lies its mirror, for which as much is needed inside as is asked for outside.
         wanted_low = min(low, 2 * limit - high) if high > limit else low
         wanted_high = max(high, -low) if low < 0 else high
-        start = int(np.clip(wanted_low, 0, limit - 1))
-        edges.append((start, int(np.clip(wanted_high, start + 1, limit))))
+        start = min(max(wanted_low, 0), limit - 1)
+        edges.append((start, min(max(wanted_high, start + 1), limit)))
     (x0, x1), (y0, y1) = edges
     return x0, y0, x1, y1
 

@@ -135,7 +135,9 @@ def blend_into(
     target = canvas[y0:y1, x0:x1]
     # Weighed like this nothing of the frame is left where alpha is 1, not even in the last bit of the sum.
     kept = 1.0 - alpha
-    mixed = target * cv2.merge([kept, kept, kept]) + painted * cv2.merge([alpha, alpha, alpha])
+    frame = target.astype(np.float32)
+    cv2.multiply(frame, cv2.merge([kept, kept, kept]), dst=frame)
+    paint = cv2.multiply(painted, cv2.merge([alpha, alpha, alpha]))
     touched = alpha > 0
-    cv2.copyTo(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), touched.view(np.uint8), target)
+    cv2.copyTo(cv2.add(frame, paint, dtype=cv2.CV_8U), touched.view(np.uint8), target)
     np.copyto(changed[y0:y1, x0:x1], True, where=touched)
