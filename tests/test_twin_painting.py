@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from inspector.generator.light import MixedLight
-from inspector.generator.painting import COARSE_LEVEL, FINE_REGION_PX, place_regions
+from inspector.generator.painting import COARSE_LEVEL, FINE_REGION_PX, LaidAhead, place_regions
 from inspector.generator.paste import PasteRepairer
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import feather_alpha, place_mask, split_mask
@@ -155,6 +157,43 @@ def test_threads_give_the_same_bytes() -> None:
 
     assert np.array_equal(alone.pixels, together.pixels) and np.array_equal(alone.mask, together.mask)
     assert np.abs(alone.pixels[mask].astype(int) - (good[mask] * 0.9 + 4)).mean() < 1.5
+
+
+@pytest.mark.parametrize("box", [(100, 80, 140, 120), (60, 40, 760, 640)])
+def test_threads_give_the_same_bytes_of_one_region(box: BoxPx) -> None:
+    """What is laid beside the rest of the work, in one block or in several, is what is laid when it is painted."""
+    size = (900, 700)
+    good = draw_part(*size)
+    frame, mask = good.copy(), mask_of(size, box)
+    frame[mask] = 255
+    shift = np.array([[1.0, 0.0, 1.3], [0.0, 1.0, -0.6]])
+    moved = np.asarray(cv2.warpAffine(good, shift, size, borderMode=cv2.BORDER_REFLECT), np.uint8)
+    references = place_references(good, moved, draw_part(*size, seed=6))
+
+    alone, together = (PasteRepairer(threads).repair(frame, mask, references) for threads in (1, 2))
+
+    assert np.array_equal(alone.pixels, together.pixels) and np.array_equal(alone.mask, together.mask)
+    assert np.abs(alone.pixels[mask].astype(int) - good[mask]).mean() < 3
+
+
+@pytest.mark.parametrize(("threads", "laid_ahead"), [(1, 0), (2, 3)])
+def test_only_so_much_is_laid_ahead(threads: int, laid_ahead: int) -> None:
+    """With one worker nothing, else as many blocks as may be held; the others when they are asked for, all once."""
+    asked: list[tuple[BoxPx, str]] = []
+
+    class Numbered:
+        def lay(self, box: BoxPx, level: int = 0) -> NDArray[np.float32]:
+            asked.append((box, threading.current_thread().name))
+            return np.full((box[3] - box[1], box[2] - box[0], 3), box[0], np.float32)
+
+    blocks = [(column * 512, 0, column * 512 + 512, 600) for column in range(5)]
+    base = LaidAhead(Numbered(), blocks, Workers(threads))
+
+    for box in blocks:
+        assert (base.lay(box) == box[0]).all()
+    assert sorted(box for box, _ in asked) == blocks
+    assert sum("paint" in name for _, name in asked) == laid_ahead
+    assert base.lay(blocks[0], 1).shape == (600, 512, 3)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (101, 83), (299, 199)])
