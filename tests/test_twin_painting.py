@@ -15,6 +15,7 @@ from inspector.generator.paste import PasteRepairer
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import feather_alpha, place_mask, split_mask
 from inspector.generator.smooth import SmoothLayer, align_box, reduce_crop
+from inspector.generator.surroundings import GUARD_PX, grow_mask
 from inspector.generator.view_images import PixelImages
 from inspector.generator.workers import Workers
 from inspector.records import BgrImage, BoxPx
@@ -140,6 +141,27 @@ def test_what_is_reduced_is_known_only_where_all_of_it_is() -> None:
     expected[(56 - 32) // 4 : (64 - 32) // 4 + 1, (96 - 40) // 4 : (104 - 40) // 4 + 1] = True
     expected[-1], expected[:, -1] = True, True
     assert np.array_equal(crop.hole, expected)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
+def test_the_guard_around_a_mask_is_that_of_its_pixels(level: int) -> None:
+    """Laid around cells or around pixels: a cell is a hole where any of its pixels is, or none of them exists."""
+    rng, side = np.random.default_rng(level), 2**level
+    for _ in range(40):
+        mask = rng.random((int(rng.integers(30, 120)), int(rng.integers(30, 120)))) < rng.choice([0.0, 0.0005, 0.003])
+        x0, y0 = (int(value) for value in rng.integers(0, 25, 2))
+        x1, y1 = int(rng.integers(x0 + 1, mask.shape[1] + 1)), int(rng.integers(y0 + 1, mask.shape[0] + 1))
+        rows, columns = -(-(y1 - y0) // side), -(-(x1 - x0) // side)
+        pixels = np.ones((rows * side, columns * side), np.bool_)
+        pixels[: y1 - y0, : x1 - x0] = False
+        for row, column in np.argwhere(mask[y0:y1, x0:x1]):
+            pixels[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, column - GUARD_PX) : column + GUARD_PX + 1] = (
+                True
+            )
+
+        found = grow_mask(mask, (x0, y0, x1, y1), level)
+
+        assert np.array_equal(found, pixels.reshape(rows, side, columns, side).any(axis=(1, 3)))
 
 
 def test_threads_give_the_same_bytes() -> None:

@@ -85,7 +85,8 @@ def learn_light(around: Surroundings, references: NDArray[np.float32]) -> tuple[
     """
     rows, columns = around.sample_ring(FIT_SAMPLES)
     x, y = references[:, rows, columns], around.source[rows, columns]
-    gain, offset = fit_lines(x.transpose(0, 2, 1), np.broadcast_to(y.T, (len(x), 3, len(y))))
+    lines = np.ascontiguousarray(x.transpose(0, 2, 1)), np.ascontiguousarray(y.T)
+    gain, offset = fit_lines(lines[0], np.broadcast_to(lines[1], lines[0].shape))
     errors = x * gain[:, None] + offset[:, None] - y
     weights = weigh_references(errors.reshape(len(x), -1))
     shares = weights.astype(np.float32)[:, None]

@@ -148,7 +148,8 @@ class _RegionPainter:
         self._added = carry_misfit(crop, laid)
         # Around the hole the net was trained on the base as it is.
         self._hole = SmoothLayer(crop.box, crop.level, crop.hole[..., None].astype(np.float32))
-        corrected = np.clip(np.rint(laid + self._added.values * self._hole.values), 0, 255).astype(np.uint8)
+        inside = cv2.copyTo(self._added.values, crop.hole.view(np.uint8))
+        corrected = np.asarray(cv2.add(laid, inside, dtype=cv2.CV_8U), np.uint8)
         self.tiles = [
             self._cut_tile(crop, corrected, box, _read_features(matched, cache, box, self._level, feature_channels))
             for box in self.boxes

@@ -125,7 +125,8 @@ def carry_misfit(crop: ReducedCrop, laid: FloatImage) -> SmoothLayer:
 
     So what is painted around the hole is the frame, but for the rest of a defect, and no step shows under the feather.
     """
-    return SmoothLayer(crop.box, crop.level, carry(np.asarray(crop.frame - laid, np.float32), crop.hole))
+    misfit = np.asarray(cv2.subtract(crop.frame, laid, dtype=cv2.CV_32F), np.float32)
+    return SmoothLayer(crop.box, crop.level, carry(misfit, crop.hole))
 
 
 class Canvas:
