@@ -66,6 +66,20 @@ class BenchReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CommittedPart:
+    """A part of a load: its inspection, what the commit took, and when it was over."""
+
+    inspection: Inspection
+    commit_ms: float
+    monotonic_s: float
+
+    @property
+    def latency_ms(self) -> float:
+        """From the moment the frame is handed over to the return of the commit."""
+        return self.inspection.timings_ms["capture_to_decision"] + self.commit_ms
+
+
+@dataclass(frozen=True, slots=True)
 class _Load:
     """What one load measured; `latencies_ms` and `commits_ms` leave the first frames out."""
 
@@ -194,39 +208,49 @@ class MemoryCamera:
         """Nothing to release."""
 
 
-def _run_load(
-    data_dir: Path, jpegs: Sequence[bytes], width_px: int, height_px: int, seconds: float, rate: float | None
-) -> _Load:
-    committed: list[tuple[float, Inspection, float]] = []
+def run_lane(
+    config: PlantConfig, data_dir: Path, station: str, jpegs: Sequence[bytes], seconds: float, rate: float | None
+) -> list[CommittedPart]:
+    """What the verdict lane of a station commits in `seconds`, in that order, from JPEGs in memory at `rate` frames/s.
+
+    Without a rate as many as it takes. The first few parts wait for what is loaded: see `WARM_UP_FRAMES`. Raises as
+    `run_station` does.
+    """
+    committed: list[CommittedPart] = []
 
     def on_commit(inspection: Inspection, commit_ms: float) -> None:
-        committed.append((time.monotonic(), inspection, commit_ms))
+        committed.append(CommittedPart(inspection, commit_ms, time.monotonic()))
 
     def memory_camera(settings: CameraConfig, identity_state: object, has_closed: object) -> Camera:
         return MemoryCamera(settings, jpegs, seconds, rate)
 
+    run_station(config, data_dir, station, threading.Event(), camera_factory=memory_camera, on_commit=on_commit)
+    return committed
+
+
+def _run_load(
+    data_dir: Path, jpegs: Sequence[bytes], width_px: int, height_px: int, seconds: float, rate: float | None
+) -> _Load:
     process = psutil.Process()
     cpu_before, written_before = time.process_time(), _written_mb(process)
     started = time.monotonic()
-    config = _bench_config(width_px, height_px)
-    run_station(config, data_dir, STATION, threading.Event(), camera_factory=memory_camera, on_commit=on_commit)
+    committed = run_lane(_bench_config(width_px, height_px), data_dir, STATION, jpegs, seconds, rate)
     counted = committed[WARM_UP_FRAMES:]
-    latencies = [item.timings_ms["capture_to_decision"] + commit_ms for _, item, commit_ms in counted]
-    first = committed[WARM_UP_FRAMES - 1][0] if rate is None else started
+    first = committed[WARM_UP_FRAMES - 1].monotonic_s if rate is None else started
     stages = {
-        name: float(np.median([item.timings_ms.get(name, 0.0) for _, item, _ in counted]))
+        name: float(np.median([part.inspection.timings_ms.get(name, 0.0) for part in counted]))
         for name in ("decode", "score", "keep_frame", "wait")
     }
-    stages["commit"] = float(np.median([commit_ms for _, _, commit_ms in counted]))
+    stages["commit"] = float(np.median([part.commit_ms for part in counted]))
     return _Load(
         frames=len(counted),
-        elapsed_s=committed[-1][0] - first,
+        elapsed_s=committed[-1].monotonic_s - first,
         cpu_s=time.process_time() - cpu_before,
         written_mb=_written_mb(process) - written_before,
-        latencies_ms=latencies,
-        commits_ms=[commit_ms for _, _, commit_ms in counted],
+        latencies_ms=[part.latency_ms for part in counted],
+        commits_ms=[part.commit_ms for part in counted],
         stages_ms=stages,
-        detections_per_frame=float(np.mean([len(item.verdict.detections) for _, item, _ in counted])),
+        detections_per_frame=float(np.mean([len(part.inspection.verdict.detections) for part in counted])),
     )
 
 

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from inspector.clock import UtcClock, utc_now_us
 from inspector.cloud.question import make_escalation_id
@@ -172,15 +173,16 @@ def name_opinion(inspection_id: str) -> str:
 def run_evidence(config: PlantConfig, data_dir: Path, stop: threading.Event, clock: UtcClock = utc_now_us) -> None:
     """Make what the database owes, oldest first, until `stop` is set. Raises `StoreError` for a broken database."""
     cv2.setNumThreads(1)  # the verdict lane needs the other core
-    db = Database.open(data_dir)
-    lane = EvidenceLane(config, db, data_dir, clock)
-    try:
-        while not stop.is_set():
-            if not lane.work_once():
-                stop.wait(DISK_RETRY_S if lane.problem else POLL_S)
-        lane.say_goodbye()
-    finally:
-        db.close()
+    with threadpool_limits(1):
+        db = Database.open(data_dir)
+        lane = EvidenceLane(config, db, data_dir, clock)
+        try:
+            while not stop.is_set():
+                if not lane.work_once():
+                    stop.wait(DISK_RETRY_S if lane.problem else POLL_S)
+            lane.say_goodbye()
+        finally:
+            db.close()
 
 
 class EvidenceLane:

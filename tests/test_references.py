@@ -12,7 +12,7 @@ from inspector.generator import bank_building
 from inspector.generator.bank_building import BuiltBank, Pose, build_bank
 from inspector.generator.bank_file import unpack_bank
 from inspector.generator.references import NotPlaced, PlacedReferences, ReferenceBank
-from inspector.generator.view_images import DecodedTiles, StoredImages
+from inspector.generator.view_images import DecodedTiles, StoredImages, reduce_by, tile_boxes
 from inspector.geometry.registration import make_reference, transform_points, warp
 from inspector.images import encode_jpeg
 from inspector.records import BgrImage
@@ -94,6 +94,22 @@ def test_a_reduced_crop_is_the_crop_reduced(bank: ReferenceBank) -> None:
     whole = placed.lay(2, (80, 60, 240, 180)).astype(np.float32)
     means = whole.reshape(30, 4, 40, 4, 3).mean(axis=(1, 3))
     assert np.abs(placed.lay_reduced(2, (80, 60, 240, 180), 2) - means).mean() < 4
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_a_sum_of_references_is_that_of_each(bank: ReferenceBank, level: int) -> None:
+    """Interpolated once, each with its gains, to the half level that every rounding may take; also moved, at a rim."""
+    placed = place(bank, paint_board(52))
+    gains = np.random.default_rng(4).uniform(0.2, 0.6, (3, 3)).astype(np.float32)
+    offset = np.array([4.0, -3.0, 0.0], np.float32)
+    crop, moved = (200, 150, 320, 240), np.array([[1.0, 0.01, 0.7], [-0.01, 1.0, -0.4]])
+
+    laid = placed.lay_sum([4, 0, 2], gains, offset, crop, level, moved)
+
+    each = [placed.lay_reduced(index, crop, level, moved) for index in (4, 0, 2)]
+    expected = sum(gain * image.astype(np.float32) for gain, image in zip(gains, each, strict=True)) + offset
+    assert laid.shape == each[0].shape
+    assert np.abs(laid - expected).max() <= 0.55 * gains.sum(axis=0).max()
 
 
 def test_several_views_are_told_apart(boards: list[BgrImage]) -> None:
@@ -300,6 +316,24 @@ def test_decoded_images_are_bounded(boards: list[BgrImage], built: BuiltBank) ->
         placed.lay_reduced(index, (0, 0, 320, 240), 1)
         assert cache.held_bytes <= limit
     assert np.array_equal(placed.image(0), first)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_tiles_are_reduced_as_the_whole_is(level: int) -> None:
+    """A box over several tiles, up to an edge of odd size: to the bit what the whole image shows there."""
+    size = (1203, 1111)
+    tiles = []
+    for x0, y0, x1, y1 in tile_boxes(size):
+        noise = np.random.default_rng([x0, y0]).integers(0, 256, (y1 - y0, x1 - x0, 3), np.uint8)
+        tiles.append(cv2.imencode(".jpg", noise)[1].tobytes())
+    thumbnail = cv2.imencode(".jpg", np.zeros((size[1] >> 4, size[0] >> 4, 3), np.uint8))[1].tobytes()
+    images = StoredImages((tuple(tiles),), (thumbnail,), size, DecodedTiles())
+    images.thumbnail_level = 4
+    whole = reduce_by(images.cut(0, 0, (0, 0, *size)), level)
+
+    for box in ((0, 0, size[0] >> level, size[1] >> level), (100, 90, 257, 140), (130, 200, 200, 260)):
+        x0, y0, x1, y1 = box
+        assert np.array_equal(images.cut(0, level, box), whole[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "empty"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from inspector.generator.light import MixedLight
-from inspector.generator.painting import COARSE_LEVEL, FINE_REGION_PX, place_regions
+from inspector.generator.painting import COARSE_LEVEL, FINE_REGION_PX, LaidAhead, place_regions
 from inspector.generator.paste import PasteRepairer
 from inspector.generator.references import PlacedReferences
 from inspector.generator.regions import feather_alpha, place_mask, split_mask
 from inspector.generator.smooth import SmoothLayer, align_box, reduce_crop
+from inspector.generator.surroundings import GUARD_PX, grow_mask
 from inspector.generator.view_images import PixelImages
 from inspector.generator.workers import Workers
 from inspector.records import BgrImage, BoxPx
@@ -140,6 +143,27 @@ def test_what_is_reduced_is_known_only_where_all_of_it_is() -> None:
     assert np.array_equal(crop.hole, expected)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
+def test_the_guard_around_a_mask_is_that_of_its_pixels(level: int) -> None:
+    """Laid around cells or around pixels: a cell is a hole where any of its pixels is, or none of them exists."""
+    rng, side = np.random.default_rng(level), 2**level
+    for _ in range(40):
+        mask = rng.random((int(rng.integers(30, 120)), int(rng.integers(30, 120)))) < rng.choice([0.0, 0.0005, 0.003])
+        x0, y0 = (int(value) for value in rng.integers(0, 25, 2))
+        x1, y1 = int(rng.integers(x0 + 1, mask.shape[1] + 1)), int(rng.integers(y0 + 1, mask.shape[0] + 1))
+        rows, columns = -(-(y1 - y0) // side), -(-(x1 - x0) // side)
+        pixels = np.ones((rows * side, columns * side), np.bool_)
+        pixels[: y1 - y0, : x1 - x0] = False
+        for row, column in np.argwhere(mask[y0:y1, x0:x1]):
+            pixels[max(0, row - GUARD_PX) : row + GUARD_PX + 1, max(0, column - GUARD_PX) : column + GUARD_PX + 1] = (
+                True
+            )
+
+        found = grow_mask(mask, (x0, y0, x1, y1), level)
+
+        assert np.array_equal(found, pixels.reshape(rows, side, columns, side).any(axis=(1, 3)))
+
+
 def test_threads_give_the_same_bytes() -> None:
     """Also where the boxes of two regions overlap: one is drawn around the other."""
     size = (900, 700)
@@ -155,6 +179,43 @@ def test_threads_give_the_same_bytes() -> None:
 
     assert np.array_equal(alone.pixels, together.pixels) and np.array_equal(alone.mask, together.mask)
     assert np.abs(alone.pixels[mask].astype(int) - (good[mask] * 0.9 + 4)).mean() < 1.5
+
+
+@pytest.mark.parametrize("box", [(100, 80, 140, 120), (60, 40, 760, 640)])
+def test_threads_give_the_same_bytes_of_one_region(box: BoxPx) -> None:
+    """What is laid beside the rest of the work, in one block or in several, is what is laid when it is painted."""
+    size = (900, 700)
+    good = draw_part(*size)
+    frame, mask = good.copy(), mask_of(size, box)
+    frame[mask] = 255
+    shift = np.array([[1.0, 0.0, 1.3], [0.0, 1.0, -0.6]])
+    moved = np.asarray(cv2.warpAffine(good, shift, size, borderMode=cv2.BORDER_REFLECT), np.uint8)
+    references = place_references(good, moved, draw_part(*size, seed=6))
+
+    alone, together = (PasteRepairer(threads).repair(frame, mask, references) for threads in (1, 2))
+
+    assert np.array_equal(alone.pixels, together.pixels) and np.array_equal(alone.mask, together.mask)
+    assert np.abs(alone.pixels[mask].astype(int) - good[mask]).mean() < 3
+
+
+@pytest.mark.parametrize(("threads", "laid_ahead"), [(1, 0), (2, 3)])
+def test_only_so_much_is_laid_ahead(threads: int, laid_ahead: int) -> None:
+    """With one worker nothing, else as many blocks as may be held; the others when they are asked for, all once."""
+    asked: list[tuple[BoxPx, str]] = []
+
+    class Numbered:
+        def lay(self, box: BoxPx, level: int = 0) -> NDArray[np.float32]:
+            asked.append((box, threading.current_thread().name))
+            return np.full((box[3] - box[1], box[2] - box[0], 3), box[0], np.float32)
+
+    blocks = [(column * 512, 0, column * 512 + 512, 600) for column in range(5)]
+    base = LaidAhead(Numbered(), blocks, Workers(threads))
+
+    for box in blocks:
+        assert (base.lay(box) == box[0]).all()
+    assert sorted(box for box, _ in asked) == blocks
+    assert sum("paint" in name for _, name in asked) == laid_ahead
+    assert base.lay(blocks[0], 1).shape == (600, 512, 3)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (101, 83), (299, 199)])

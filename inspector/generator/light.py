@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.references import GAIN_RANGE
+from inspector.generator.references import GAIN_RANGE, add_up
 from inspector.generator.surroundings import FloatImage, Surroundings
 from inspector.records import BgrImage, BoxPx
 
@@ -43,7 +43,10 @@ class MixedLight:
 
         What is mixed in parts is the same as what is mixed as a whole.
         """
-        mean = _add_up(references, self.gains, self.offset)
+        return self.shine_on(add_up(references, self.gains, self.offset), box, level)
+
+    def shine_on(self, mean: FloatImage, box: BoxPx, level: int = 0) -> FloatImage:
+        """The field over a sum (h, w, 3) at `box`, reduced by 2 ** level; the sum is changed."""
         return np.asarray(cv2.multiply(mean, self._lay_field(box, level, mean.shape), dst=mean), np.float32)
 
     def _lay_field(self, box: BoxPx, level: int, shape: tuple[int, ...]) -> FloatImage:
@@ -64,16 +67,6 @@ class MixedLight:
         return np.asarray(fine[top : top + shape[0], left : left + shape[1]], np.float32)
 
 
-def _add_up(references: Iterable[NDArray[np.generic]], gains: FloatImage, offset: FloatImage) -> FloatImage:
-    """The sum of gain x reference, + offset."""
-    total = None
-    for gain, reference in zip(gains, references, strict=True):
-        lit = cv2.transform(reference.astype(np.float32), np.concatenate([np.diag(gain), offset[:, None]], axis=1))
-        total = lit if total is None else cv2.add(total, lit, dst=total)
-        offset = np.zeros_like(offset)
-    return np.asarray(total, np.float32)
-
-
 def _weigh_cells(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """(S, count): how much each cell counts at (S,) places between them, linearly; at the ends the last alone."""
     return np.maximum(0.0, 1.0 - np.abs(np.clip(places, 0, count - 1)[:, None] - np.arange(count)))
@@ -92,14 +85,15 @@ def learn_light(around: Surroundings, references: NDArray[np.float32]) -> tuple[
     """
     rows, columns = around.sample_ring(FIT_SAMPLES)
     x, y = references[:, rows, columns], around.source[rows, columns]
-    gain, offset = fit_lines(x.transpose(0, 2, 1), np.broadcast_to(y.T, (len(x), 3, len(y))))
+    lines = np.ascontiguousarray(x.transpose(0, 2, 1)), np.ascontiguousarray(y.T)
+    gain, offset = fit_lines(lines[0], np.broadcast_to(lines[1], lines[0].shape))
     errors = x * gain[:, None] + offset[:, None] - y
     weights = weigh_references(errors.reshape(len(x), -1))
     shares = weights.astype(np.float32)[:, None]
     gains, offset = shares * gain, (shares * offset).sum(axis=0)
     left = np.abs(np.tensordot(shares[:, 0], errors, axes=1)).max(axis=1)
     limit = max(OUTLIER_LEVELS, 4.0 * float(np.median(left)))
-    field = _fit_field(around, _add_up(references, gains, offset), limit)
+    field = _fit_field(around, add_up(references, gains, offset), limit)
     return MixedLight(gains, offset, field, around.covered), weights
 
 

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from inspector.generator.feature_cache import FeatureCache, ReferenceImage
 from inspector.generator.fill import fill_base
 from inspector.generator.grain import add_grain
-from inspector.generator.painting import FINE_REGION_PX, Base, Canvas, Painting, Place, carry_misfit, place_regions
+from inspector.generator.painting import (
+    FINE_REGION_PX,
+    Base,
+    Canvas,
+    LaidAhead,
+    Painting,
+    Place,
+    carry_misfit,
+    place_regions,
+)
 from inspector.generator.paste import MatchedReferences, match_references
 from inspector.generator.peel import Peel, attach_peel
 from inspector.generator.references import PlacedReferences, warp_bgr
@@ -75,7 +84,8 @@ class NetRepairer:
         check_repair_input(pixels, mask, references)
         places = place_regions(mask)
         canvas = self._workers.start(lambda: Canvas(pixels, places))
-        painters = self._start(places, pixels, mask, references)
+        # Several regions keep the workers busy by themselves.
+        painters = self._start(places, pixels, mask, references, self._workers if len(places) == 1 else None)
         residuals = iter(self.model.predict([tile for painter in painters for tile in painter.tiles]))
         tiles = [[next(residuals) for _ in painter.tiles] for painter in painters]
         paintings = self._workers.each(lambda pair: pair[0].finish(pair[1]), zip(painters, tiles, strict=True))
@@ -92,10 +102,15 @@ class NetRepairer:
         return [tile for painter in painters for tile in painter.tiles]
 
     def _start(
-        self, places: list[Place], pixels: BgrImage, mask: NDArray[np.bool_], references: PlacedReferences | None
+        self,
+        places: list[Place],
+        pixels: BgrImage,
+        mask: NDArray[np.bool_],
+        references: PlacedReferences | None,
+        ahead: Workers | None = None,
     ) -> list[_RegionPainter]:
         def start(place: Place) -> _RegionPainter:
-            return _RegionPainter(place, pixels, mask, references, self.cache, self.model.feature_channels)
+            return _RegionPainter(place, pixels, mask, references, self.cache, self.model.feature_channels, ahead)
 
         return self._workers.each(start, places)
 
@@ -111,7 +126,9 @@ class _RegionPainter:
         references: PlacedReferences | None,
         cache: FeatureCache,
         feature_channels: int,
+        ahead: Workers | None,
     ) -> None:
+        """With the workers `ahead` the base is laid by them from now on; without, when it is painted."""
         size = (mask.shape[1], mask.shape[0])
         self._place, self._pixels, self._mask = place, pixels, mask
         self._level = choose_level(place.region.size_px)
@@ -120,16 +137,19 @@ class _RegionPainter:
         view_size = (max(STRIDE_PX, whole[0] >> self._level), max(STRIDE_PX, whole[1] >> self._level))
         self.boxes = plan_tiles(self._reach_in_view(), _whole_strides(view_size))
         around = self._reach_in_frame(size)
-        crop = reduce_crop(pixels, mask, around, place.level)
         matched = match_references(pixels, mask, place.region, references) if references is not None else None
         self._has_references = matched is not None
         self._base: Base = matched if matched is not None else fill_base(pixels, mask, around)
+        if matched is not None and ahead is not None:
+            self._base = LaidAhead(matched, place.blocks(), ahead)
+        crop = reduce_crop(pixels, mask, around, place.level)
         self._grey = is_grey(crop.frame)
         laid = self._base.lay(around, place.level)
         self._added = carry_misfit(crop, laid)
         # Around the hole the net was trained on the base as it is.
         self._hole = SmoothLayer(crop.box, crop.level, crop.hole[..., None].astype(np.float32))
-        corrected = np.clip(np.rint(laid + self._added.values * self._hole.values), 0, 255).astype(np.uint8)
+        inside = cv2.copyTo(self._added.values, crop.hole.view(np.uint8))
+        corrected = np.asarray(cv2.add(laid, inside, dtype=cv2.CV_8U), np.uint8)
         self.tiles = [
             self._cut_tile(crop, corrected, box, _read_features(matched, cache, box, self._level, feature_channels))
             for box in self.boxes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -30,6 +32,8 @@ FINE_REGION_PX = 256
 COARSE_LEVEL = 2
 BLOCK_PX = 288
 """Small enough for the cache of a core: about a megabyte of floats."""
+MOST_AHEAD_PX = 1024 * 1024
+"""What is laid ahead takes 12 bytes a pixel until it is painted."""
 
 
 class Base(Protocol):
@@ -65,6 +69,30 @@ class Place:
         return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
+class LaidAhead:
+    """A base whose blocks are laid by workers while the caller does other things. Each block is asked for once."""
+
+    def __init__(self, base: Base, blocks: Sequence[BoxPx], workers: Workers) -> None:
+        """`blocks` are the boxes that will be asked for at full resolution, in their order.
+
+        With one worker, or more of them than `MOST_AHEAD_PX`, what is left is laid when it is asked for: they are held
+        until then.
+        """
+        self._base = base
+        self._ahead: dict[BoxPx, Future[FloatImage]] = {}
+        held_px = 0
+        for box in blocks if workers.beside else ():
+            held_px += (box[2] - box[0]) * (box[3] - box[1])
+            if held_px > MOST_AHEAD_PX:
+                break
+            self._ahead[box] = workers.start(partial(base.lay, box))
+
+    def lay(self, box: BoxPx, level: int = 0) -> FloatImage:
+        """See `Base.lay`."""
+        ahead = self._ahead.pop(box, None) if level == 0 else None
+        return ahead.result() if ahead is not None else self._base.lay(box, level)
+
+
 @dataclass(frozen=True, slots=True)
 class Painting:
     """What is painted at a place: a base at full resolution, and what is added to it, if anything."""
@@ -97,7 +125,8 @@ def carry_misfit(crop: ReducedCrop, laid: FloatImage) -> SmoothLayer:
 
     So what is painted around the hole is the frame, but for the rest of a defect, and no step shows under the feather.
     """
-    return SmoothLayer(crop.box, crop.level, carry(np.asarray(crop.frame - laid, np.float32), crop.hole))
+    misfit = np.asarray(cv2.subtract(crop.frame, laid, dtype=cv2.CV_32F), np.float32)
+    return SmoothLayer(crop.box, crop.level, carry(misfit, crop.hole))
 
 
 class Canvas:

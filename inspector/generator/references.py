@@ -7,7 +7,8 @@ another part shows must never be painted over this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -133,6 +134,45 @@ class PlacedReferences:
         interpolation: int = cv2.INTER_LINEAR,
     ) -> BgrImage:
         """As `lay`, reduced by 2 ** level; sizes are rounded up, so the last row and column may reach over the crop."""
+        (laid,) = self.lay_each((index,), crop_box, level, correction, interpolation)
+        return laid
+
+    def lay_each(
+        self,
+        indices: Sequence[int],
+        crop_box: BoxPx,
+        level: int,
+        correction: Matrix | None = None,
+        interpolation: int = cv2.INTER_LINEAR,
+    ) -> list[BgrImage]:
+        """Several images that are moved alike, each as by `lay_reduced`."""
+        size, box, matrix = self._find_cut(crop_box, level, correction)
+        parts = (self._images.cut(self._kept[index], level, box) for index in indices)
+        return [warp_bgr(part, matrix, size, interpolation) for part in parts]
+
+    def lay_sum(
+        self,
+        indices: Sequence[int],
+        gains: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        crop_box: BoxPx,
+        level: int,
+        correction: Matrix | None = None,
+    ) -> NDArray[np.float32]:
+        """The sum of gain x image, + offset, over images that are moved alike, as by `lay_reduced`: (h, w, 3) float32.
+
+        `gains` is (K, 3), `offset` (3,), for each channel. Summed before they are moved, they are interpolated once.
+        """
+        size, box, matrix = self._find_cut(crop_box, level, correction)
+        total = add_up((self._images.cut(self._kept[index], level, box) for index in indices), gains, offset)
+        # OpenCV interpolates four channels faster than three.
+        wide = warp(cv2.cvtColor(total, cv2.COLOR_BGR2BGRA), matrix, size)
+        return np.asarray(cv2.cvtColor(wide, cv2.COLOR_BGRA2BGR), np.float32)
+
+    def _find_cut(
+        self, crop_box: BoxPx, level: int, correction: Matrix | None
+    ) -> tuple[tuple[int, int], BoxPx, Matrix]:
+        """What shows in a crop of the frame reduced by 2 ** level: its size, the box of an image, and crop -> box."""
         x0, y0, x1, y1 = crop_box
         factor = 2**level
         moved = self.to_frame if correction is None else compose(correction, self.to_frame)
@@ -140,9 +180,7 @@ class PlacedReferences:
         matrix = compose(compose(invert(scaling(factor)), invert(moved)), crop_to_frame)
         size = (-(-(x1 - x0) // factor), -(-(y1 - y0) // factor))
         box = _find_needed(matrix, size, (self.view_size[0] >> level, self.view_size[1] >> level))
-        part = self._images.cut(self._kept[index], level, box)
-        matrix = compose(np.array([[1.0, 0.0, -box[0]], [0.0, 1.0, -box[1]]]), matrix)
-        return warp_bgr(part, matrix, size, interpolation)
+        return size, box, compose(np.array([[1.0, 0.0, -box[0]], [0.0, 1.0, -box[1]]]), matrix)
 
     def nearest(
         self, crop_box: BoxPx, ring_mask: NDArray[np.bool_], target_crop: NDArray[np.generic], count: int
@@ -233,6 +271,16 @@ def place_one(golden: BgrImage, to_frame: Matrix, frame_size: tuple[int, int], c
     return PlacedReferences(PixelImages((golden,)), to_frame, frame_size, confidence)
 
 
+def add_up(images: Iterable[BgrImage], gains: NDArray[np.float32], offset: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of gain x image, + offset, for each channel: (h, w, 3) float32 of at least one (h, w, 3) of any type."""
+    total = None
+    for gain, image in zip(gains, images, strict=True):
+        lit = cv2.transform(image.astype(np.float32), np.concatenate([np.diag(gain), offset[:, None]], axis=1))
+        total = lit if total is None else cv2.add(total, lit, dst=total)
+        offset = np.zeros_like(offset)
+    return np.asarray(total, np.float32)
+
+
 def warp_bgr(image: BgrImage, matrix: Matrix, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> BgrImage:
     """As `warp`, for (h, w, 3) uint8; mirrored outside the image."""
     # OpenCV interpolates four channels 2.5 times as fast as three, to the same bytes.
@@ -265,13 +313,14 @@ def _find_needed(matrix: Matrix, size: tuple[int, int], image_size: tuple[int, i
     reached = transform_points(matrix, corners)
     edges: list[tuple[int, int]] = []
     for axis, limit in enumerate(image_size):
-        low = int(np.floor(reached[:, axis].min())) - CUT_MARGIN_PX
-        high = int(np.ceil(reached[:, axis].max())) + CUT_MARGIN_PX
+        along = [float(value) for value in reached[:, axis]]
+        low = math.floor(min(along)) - CUT_MARGIN_PX
+        high = math.ceil(max(along)) + CUT_MARGIN_PX
         # Beyond the image lies its mirror, for which as much is needed inside as is asked for outside.
         wanted_low = min(low, 2 * limit - high) if high > limit else low
         wanted_high = max(high, -low) if low < 0 else high
-        start = int(np.clip(wanted_low, 0, limit - 1))
-        edges.append((start, int(np.clip(wanted_high, start + 1, limit))))
+        start = min(max(wanted_low, 0), limit - 1)
+        edges.append((start, min(max(wanted_high, start + 1), limit)))
     (x0, x1), (y0, y1) = edges
     return x0, y0, x1, y1
 

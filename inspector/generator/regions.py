@@ -53,7 +53,7 @@ def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
     Regions are then far enough apart that the blending of one never reaches the other.
     """
     reach = np.ones((2 * MERGE_CELLS + 1, 2 * MERGE_CELLS + 1), np.uint8)
-    cells = np.asarray(cv2.dilate(_touch_cells(mask), reach), np.uint8)
+    cells = np.asarray(cv2.dilate(touch_cells(mask, GRID_PX), reach), np.uint8)
     left, top, wide, high = cv2.boundingRect(cells)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(cells[top : top + high, left : left + wide])
     regions = [
@@ -63,14 +63,14 @@ def split_mask(mask: NDArray[np.bool_]) -> tuple[MaskRegion, ...]:
     return tuple(sorted(regions, key=lambda region: (region.box_xyxy_px[1], region.box_xyxy_px[0])))
 
 
-def _touch_cells(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """1 for each cell of `GRID_PX` that holds anything of a mask, else 0: (rows, columns)."""
-    rows, columns = -mask.shape[0] % GRID_PX, -mask.shape[1] % GRID_PX
+def touch_cells(mask: NDArray[np.bool_], side_px: int) -> NDArray[np.uint8]:
+    """1 for each cell of 1, 2, 4 or 8 px that holds anything of a mask (H, W), else 0: (rows, columns)."""
+    rows, columns = -mask.shape[0] % side_px, -mask.shape[1] % side_px
     if rows or columns:
         mask = np.pad(mask, ((0, rows), (0, columns)))
-    # Eight pixels in a row are one integer: 0.3 ms for a 4K frame instead of 3.
-    eights = np.ascontiguousarray(mask).view(np.uint64)
-    touched = np.bitwise_or.reduce(eights.reshape(-1, GRID_PX, eights.shape[1]), axis=1)
+    # Pixels of a cell in a row are one integer: for 8 px 0.3 ms for a 4K frame instead of 3.
+    strips = np.ascontiguousarray(mask).view(np.dtype(f"u{side_px}"))
+    touched = np.bitwise_or.reduce(strips.reshape(-1, side_px, strips.shape[1]), axis=1)
     return np.asarray(touched != 0, np.uint8)
 
 
@@ -135,7 +135,9 @@ def blend_into(
     target = canvas[y0:y1, x0:x1]
     # Weighed like this nothing of the frame is left where alpha is 1, not even in the last bit of the sum.
     kept = 1.0 - alpha
-    mixed = target * cv2.merge([kept, kept, kept]) + painted * cv2.merge([alpha, alpha, alpha])
+    frame = target.astype(np.float32)
+    cv2.multiply(frame, cv2.merge([kept, kept, kept]), dst=frame)
+    paint = cv2.multiply(painted, cv2.merge([alpha, alpha, alpha]))
     touched = alpha > 0
-    cv2.copyTo(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), touched.view(np.uint8), target)
+    cv2.copyTo(cv2.add(frame, paint, dtype=cv2.CV_8U), touched.view(np.uint8), target)
     np.copyto(changed[y0:y1, x0:x1], True, where=touched)

@@ -74,12 +74,8 @@ def align_box(box: BoxPx, level: int, size: tuple[int, int]) -> BoxPx:
 def reduce_crop(pixels: BgrImage, mask: NDArray[np.bool_], box: BoxPx, level: int) -> ReducedCrop:
     """The frame (H, W, 3) and what of it is known at `box`, whose corner is on multiples of 2 ** level."""
     x0, y0, x1, y1 = box
-    hole = grow_mask(mask, box)
-    if level:
-        # A cell that touches the hole is unknown.
-        whole = reduce_padded(hole.view(np.uint8) * np.uint8(255), level, cv2.BORDER_CONSTANT)
-        hole = np.asarray(whole > 0, np.bool_)
-    return ReducedCrop(box, level, reduce_padded(pixels[y0:y1, x0:x1], level, cv2.BORDER_REPLICATE), hole)
+    frame = reduce_padded(pixels[y0:y1, x0:x1], level, cv2.BORDER_REPLICATE)
+    return ReducedCrop(box, level, frame, grow_mask(mask, box, level))
 
 
 def _cells(box: BoxPx, within: BoxPx, level: int, axis: int) -> slice:

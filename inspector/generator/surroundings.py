@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.generator.regions import MaskRegion, expand_box
+from inspector.generator.regions import MaskRegion, expand_box, touch_cells
 from inspector.geometry.registration import Matrix, compose, scaling
 from inspector.records import BgrImage, BoxPx
 
 GUARD_PX = 4
 """A defect often reaches a little over its mask; so close to it nothing is learned."""
+GUARD_LEVEL = 2
+"""A cell reduced by 2 ** this is as wide as the guard."""
 MIN_RING_PX = 64
 SMALLEST_SIDE_PX = 8
 MAX_RING_PX = 160
@@ -70,12 +72,11 @@ def view_surroundings(pixels: BgrImage, mask: NDArray[np.bool_], region: MaskReg
     level = 0
     while max(x1 - x0, y1 - y0) > WORK_SIDE_PX << level and min(x1 - x0, y1 - y0) >> level >= 2 * SMALLEST_SIDE_PX:
         level += 1
-    untrusted = grow_mask(mask, crop).view(np.uint8) * np.uint8(255)
     return Surroundings(
         crop,
         level,
         reduce_padded(pixels[y0:y1, x0:x1], level, cv2.BORDER_REPLICATE).astype(np.float32),
-        reduce_padded(untrusted, level, cv2.BORDER_CONSTANT) == 0,
+        ~grow_mask(mask, crop, level),
     )
 
 
@@ -95,9 +96,19 @@ def reduce_padded(image: Image, level: int, border: int) -> Image:
     return image
 
 
-def grow_mask(mask: NDArray[np.bool_], box: BoxPx) -> NDArray[np.bool_]:
-    """What is masked or closer than `GUARD_PX` to a mask, at `box` of the frame: (h, w) bool."""
+def grow_mask(mask: NDArray[np.bool_], box: BoxPx, level: int = 0) -> NDArray[np.bool_]:
+    """What is masked or closer than `GUARD_PX` to a mask, at `box` of the frame, reduced by 2 ** level: (h, w) bool.
+
+    A cell that touches any of it is set, and one that reaches over the box.
+    """
     x0, y0, x1, y1 = box
-    guard = np.ones((2 * GUARD_PX + 1, 2 * GUARD_PX + 1), np.uint8)
-    inside = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
-    return np.asarray(cv2.dilate(inside, guard) > 0, np.bool_)
+    # Where the guard is some whole cells it is laid around cells: at 4 px in a sixth of the time.
+    first = min(level, GUARD_LEVEL)
+    inside = touch_cells(mask[y0:y1, x0:x1], 1 << first)
+    reach = 2 * (GUARD_PX >> first) + 1
+    grown = np.asarray(cv2.dilate(inside, np.ones((reach, reach), np.uint8)), np.uint8)
+    if (y1 - y0) % (1 << first):
+        grown[-1] = 1
+    if (x1 - x0) % (1 << first):
+        grown[:, -1] = 1
+    return reduce_padded(grown * np.uint8(255), level - first, cv2.BORDER_CONSTANT) > 0

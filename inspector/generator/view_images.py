@@ -65,27 +65,27 @@ class PixelImages:
 
 
 class DecodedTiles:
-    """Decoded tiles, the least recently used forgotten first. Thread-safe."""
+    """Decoded tiles, also reduced, the least recently used forgotten first. Thread-safe."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._tiles: OrderedDict[tuple[object, int, int], BgrImage] = OrderedDict()
+        self._tiles: OrderedDict[tuple[object, int, int, int], BgrImage] = OrderedDict()
         self._held_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         return self._held_bytes
 
-    def read(self, owner: StoredImages, index: int, tile: int) -> BgrImage:
-        """Tile number `tile` of image `index` of `owner`. Read-only."""
-        key = (owner, index, tile)
+    def read(self, owner: StoredImages, index: int, tile: int, level: int = 0) -> BgrImage:
+        """Tile number `tile` of image `index` of `owner`, reduced by 2 ** level. Read-only."""
+        key = (owner, index, tile, level)
         with self._lock:
             if key in self._tiles:
                 self._tiles.move_to_end(key)
                 return self._tiles[key]
         # Others decode meanwhile: what two threads miss at once is decoded twice, with the same result.
-        decoded = owner.decode_tile(index, tile)
+        decoded = reduce_by(self.read(owner, index, tile), level) if level else owner.decode_tile(index, tile)
         with self._lock:
             if key not in self._tiles:
                 self._tiles[key] = decoded
@@ -121,15 +121,17 @@ class StoredImages:
         """See `ViewImages.cut`. Raises `RecipeTamperedError` for an image that is damaged or of another size."""
         if level >= self.thumbnail_level:
             return _cut_reduced(self.thumbnails()[index], level - self.thumbnail_level, box)
-        whole = _box_at_full_size(box, level)
-        found = np.empty((whole[3] - whole[1], whole[2] - whole[0], 3), np.uint8)
-        for number, (x0, y0, x1, y1) in enumerate(tile_boxes(self.size)):
-            left, top, right, bottom = max(x0, whole[0]), max(y0, whole[1]), min(x1, whole[2]), min(y1, whole[3])
-            if left < right and top < bottom:
-                tile = self._cache.read(self, index, number)
-                place = np.s_[top - whole[1] : bottom - whole[1], left - whole[0] : right - whole[0]]
-                found[place] = tile[top - y0 : bottom - y0, left - x0 : right - x0]
-        return reduce_by(found, level)
+        # A tile reduced by itself is that part of the reduced image: its corner is on multiples of 2 ** level.
+        side, columns = TILE_PX >> level, -(-self.size[0] // TILE_PX)
+        found = np.empty((box[3] - box[1], box[2] - box[0], 3), np.uint8)
+        for row in range(box[1] // side, -(-box[3] // side)):
+            top, bottom = max(row * side, box[1]), min((row + 1) * side, box[3])
+            for column in range(box[0] // side, -(-box[2] // side)):
+                left, right = max(column * side, box[0]), min((column + 1) * side, box[2])
+                tile = self._cache.read(self, index, row * columns + column, level)
+                part = tile[top - row * side : bottom - row * side, left - column * side : right - column * side]
+                found[top - box[1] : bottom - box[1], left - box[0] : right - box[0]] = part
+        return found
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """See `ViewImages.thumbnails`; decoded once and kept."""

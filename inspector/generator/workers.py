@@ -19,6 +19,11 @@ class Workers:
     def __init__(self, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="paint") if threads > 1 else None
 
+    @property
+    def beside(self) -> bool:
+        """Whether what is started runs beside the caller."""
+        return self._pool is not None
+
     def start(self, work: Callable[[], Made]) -> Future[Made]:
         """Begin a piece of work that is waited for later; with one thread it is done at once."""
         if self._pool is not None:

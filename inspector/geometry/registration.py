@@ -279,7 +279,11 @@ def warp_to_frame(pixels: BgrImage, matrix: Matrix, size: tuple[int, int]) -> Bg
 
 
 def _square(matrix: Matrix) -> Matrix:
-    return matrix if len(matrix) == 3 else np.vstack([matrix, [0.0, 0.0, 1.0]])
+    if len(matrix) == 3:
+        return matrix
+    square = np.eye(3)
+    square[:2] = matrix
+    return square
 
 
 def _shorten(matrix: Matrix) -> Matrix:

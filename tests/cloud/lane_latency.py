@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from inspector.cameras.camera import Camera
-from inspector.config import CameraConfig, PlantConfig
-from inspector.records import Inspection
+from inspector.config import PlantConfig
 from inspector.scenes.renderer import write_good_images
 from inspector.store.database import Database
-from pipelines.bench import MemoryCamera, make_frames
+from pipelines.bench import OFFERED_FRAMES_PER_S, WARM_UP_FRAMES, make_frames, run_lane
 from pipelines.child_process import CLOUD_NICENESS
 from pipelines.fit import fit_recipe
-from pipelines.run_station import run_station
 from tests.cloud.audit_trial import TrialAudit
 from tests.cloud.faulty_servers import FaultyReceiver
 from tests.cloud.trial_clock import TrialClock
@@ -33,9 +29,7 @@ from tests.cloud_fakes.webhook import SECRET
 
 STATION = "plant/line1/lane"
 WIDTH_PX, HEIGHT_PX = 1280, 720
-FRAMES_PER_S = 5.0
 SPOTS = 4
-WARM_UP = 5
 BLOCK_S = 12.0
 DRAWS = 2000
 """Of the bootstrap: pairs of blocks are drawn with replacement."""
@@ -72,7 +66,8 @@ def compare_lanes(work: Path, pairs: int, audit: TrialAudit, say: Callable[[str]
             for mode in ("off", "failing") if pair % 2 == 0 else ("failing", "off"):
                 config = _config(receiver.port, send="frames" if mode == "failing" else "none")
                 with _cloud_beside(work / f"pair{pair}", config, work / "data", mode == "failing"):
-                    blocks[mode].append(_run_lane(config, work / "data", frames, BLOCK_S))
+                    parts = run_lane(config, work / "data", STATION, frames, BLOCK_S, OFFERED_FRAMES_PER_S)
+                blocks[mode].append([part.latency_ms for part in parts[WARM_UP_FRAMES:]])
             off, failing = (np.percentile(blocks[mode][-1], [50, 99]) for mode in ("off", "failing"))
             say(
                 f"verdict lane, pair {pair + 1}: p50 {off[0]:.0f} ms without and {failing[0]:.0f} ms beside a failing "
@@ -105,19 +100,6 @@ def compare_p99(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]
         ratios.append(p99_of([other[index] for index in drawn]) / p99_of([one[index] for index in drawn]))
     low, high = np.percentile(ratios, [2.5, 97.5])
     return Spread(p99_of(other[:count]) / p99_of(one[:count]), float(low), float(high))
-
-
-def _run_lane(config: PlantConfig, data_dir: Path, frames: list[bytes], seconds: float) -> list[float]:
-    latencies: list[float] = []
-
-    def on_commit(inspection: Inspection, commit_ms: float) -> None:
-        latencies.append(inspection.timings_ms["capture_to_decision"] + commit_ms)
-
-    def memory_camera(settings: CameraConfig, identity_state: object, has_closed: object) -> Camera:
-        return MemoryCamera(settings, frames, seconds, FRAMES_PER_S)
-
-    run_station(config, data_dir, STATION, threading.Event(), camera_factory=memory_camera, on_commit=on_commit)
-    return latencies[WARM_UP:]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from inspector.cameras.camera import Camera
-from inspector.config import CameraConfig, PlantConfig
-from inspector.records import Inspection
+from inspector.config import PlantConfig
 from inspector.store.database import Database
 from inspector.store.evidence import count_pending
-from pipelines.bench import OFFERED_FRAMES_PER_S, MemoryCamera, make_frames
-from pipelines.run_station import run_station
+from pipelines.bench import OFFERED_FRAMES_PER_S, WARM_UP_FRAMES, make_frames, run_lane
 from tools.twin.board_recipe import BOARD, fit_board
 from tools.twin.judging import DASH, Criterion, PartResult, TrialSettings, table
 
 STATION = "trial/line/lane"
 SPOTS = 8
-WARM_UP = 5
 BLOCKS = ("idle", "saturated") * 3
 MOST_RATIO = 1.2
 READY_S = 120
@@ -44,11 +39,11 @@ def measure_lanes(settings: TrialSettings) -> PartResult:
         settings.say(f"block {number + 1} of {len(BLOCKS)}: evidence {mode}")
         before = _count_owed(data_dir)
         with _evidence_beside(settings.work, config, data_dir, wanted=mode == "saturated"):
-            found = _run_block(config, data_dir, frames, settings.seconds)
+            parts = run_lane(config, data_dir, STATION, frames, settings.seconds, OFFERED_FRAMES_PER_S)
             after = _count_owed(data_dir)
-        latencies[mode].append(found)
+        latencies[mode].append([part.latency_ms for part in parts[WARM_UP_FRAMES:]])
         if mode == "saturated":
-            made += before + len(found) + WARM_UP - after
+            made += before + len(parts) - after
             owed.append(after)
     figures = sum_up_lanes(latencies) | {"evidence_made": made, "evidence_owed_after": owed}
     return PartResult(figures, describe_lanes(figures), judge_lanes(figures))
@@ -86,20 +81,6 @@ def judge_lanes(figures: dict[str, Any]) -> tuple[Criterion, ...]:
     found = f"{figures['ratio_p99']:.2f} ×" if saturated else f"{DASH} (the evidence lane was not saturated)"
     met = figures["ratio_p99"] <= MOST_RATIO if saturated else None
     return (Criterion("verdict p99, evidence saturated against idle", f"≤ {MOST_RATIO} ×", found, met),)
-
-
-def _run_block(config: PlantConfig, data_dir: Path, frames: list[bytes], seconds: float) -> list[float]:
-    """Milliseconds from the frame to the committed verdict, of each part after the first few."""
-    latencies: list[float] = []
-
-    def on_commit(inspection: Inspection, commit_ms: float) -> None:
-        latencies.append(inspection.timings_ms["capture_to_decision"] + commit_ms)
-
-    def memory_camera(settings: CameraConfig, identity_state: object, has_closed: object) -> Camera:
-        return MemoryCamera(settings, frames, seconds, OFFERED_FRAMES_PER_S)
-
-    run_station(config, data_dir, STATION, threading.Event(), camera_factory=memory_camera, on_commit=on_commit)
-    return latencies[WARM_UP:]
 
 
 @contextmanager
