@@ -241,15 +241,19 @@ def test_a_view_without_its_arrays_is_noticed(data_dir: Path, recipe: Recipe) ->
         RecipeStore(data_dir).load("both@1", require_released=False).scorer()
 
 
-@pytest.mark.parametrize("damage", ["format", "names", "golden"])
+@pytest.mark.parametrize("damage", ["format", "names", "golden", "scale", "head"])
 def test_a_manifest_whose_views_do_not_fit(data_dir: Path, damage: str) -> None:
-    """Views in the format of one view, the files of another number, a golden image elsewhere."""
+    """Views in the format of one view, another view's files or others elsewhere, another scale, a head without net."""
     folder = data_dir / "recipes" / "both" / "1"
     manifest = json.loads((folder / "manifest.json").read_bytes())
     if damage == "format":
         manifest["format_version"] = 2
     elif damage == "names":
         manifest["further_views"][0]["graph"] = "features-3.onnx"
+    elif damage == "scale":
+        manifest["further_views"][0]["settings"]["ratio"] = 2
+    elif damage == "head":
+        manifest["further_views"][0]["settings"]["heads"] = ["net"]
     else:
         manifest["further_views"][0]["golden"] = "../golden-2.png"
     overwrite(folder / "manifest.json", json.dumps(manifest).encode())
@@ -280,7 +284,9 @@ def choose(images: list[BgrImage]) -> tuple[str, list[int] | None, int]:
 
 
 def test_one_view_is_left_as_it_was(taught_plate: Path) -> None:
-    """No view is recorded, and the format is that of older programs."""
+    """No view is recorded, and the manifest is what older programs read: they refuse fields that they do not know."""
+    manifest = json.loads((taught_plate / "data" / "recipes" / "plate" / "1" / "manifest.json").read_bytes())
+    assert "further_views" not in manifest and manifest["format_version"] == 2
     recipe = RecipeStore(taught_plate / "data").load("plate")
     assert recipe.manifest.format_version == 2 and recipe.manifest.further_views == ()
     assert isinstance(recipe.manifest.settings, PartSettings) and recipe.manifest.settings.regions is None

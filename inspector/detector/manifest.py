@@ -16,7 +16,7 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 FORMAT_VERSION: Literal[2] = 2
 """2: located recipes compare contrasts beside energies."""
 VIEWS_FORMAT: Literal[3] = 3
-"""3: as 2, for a part with several views; one view is written as 2, which older programs read."""
+"""3: as 2, for a part with several views; one view is written as 2, as older programs do and read it."""
 READ_FORMATS = (FORMAT_VERSION, VIEWS_FORMAT)
 MOST_FURTHER_VIEWS = 7
 
@@ -244,8 +244,13 @@ class Manifest(_Section):
     def _views_fit(self) -> Manifest:
         if bool(self.further_views) != (self.format_version == VIEWS_FORMAT):
             raise ValueError(f"format {self.format_version} does not go with {len(self.further_views)} further views")
-        if self.further_views and not isinstance(self.settings, PartSettings):
+        if not self.further_views:
+            return self
+        if not isinstance(self.settings, PartSettings):
             raise ValueError("only a located part has several views")
+        for settings in (self.settings, *(view.settings for view in self.further_views)):
+            if settings.ratio != self.settings.ratio:
+                raise ValueError("the views of a part have one scale")
         for number, view in enumerate(self.further_views, start=2):
             its_own = view.golden.startswith(f"golden-{number}.") and view.graph == f"features-{number}.onnx"
             shared = view.golden == self.golden and view.graph == "features.onnx"

@@ -395,7 +395,8 @@ def _describe_extended(
 
 
 def _write_version(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> bytes:
-    encoded = manifest.model_dump_json(indent=1).encode()
+    one_view = None if manifest.further_views else {"further_views"}
+    encoded = manifest.model_dump_json(indent=1, exclude=one_view).encode()
     folder.mkdir()
     for name, data in {**files, MANIFEST: encoded}.items():
         write_synced(folder / name, data, 0o444)
