@@ -106,6 +106,12 @@ class PartSettings(_Section):
     net: NetSettings | None = None
     """None: the heads have no net."""
 
+    @model_validator(mode="after")
+    def _net_fits(self) -> PartSettings:
+        if ("net" in self.heads) != (self.net is not None):
+            raise ValueError("the heads and the settings of the net do not agree")
+        return self
+
 
 class FurtherView(_Section):
     """A view beside the first: its numbers, and its files, which another look in one pose shares with the first.

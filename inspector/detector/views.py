@@ -109,16 +109,15 @@ def discover_views(images: GoodImages, reduced: Mapping[int, BgrImage], *, any_a
     return _describe(clear, _assign(images, clear), len(images))
 
 
-def discover_looks(images: GoodImages) -> ViewGroups:
-    """The looks of a part whose good images all register to each other: each is a view of its own."""
-    one = ViewGroups((tuple(range(len(images))),), one_pose=True)
+def discover_looks(images: GoodImages) -> ViewGroups | None:
+    """The looks of a part whose good images all register to each other, each as a view of its own; None for one."""
     if len(images) < 2 * FEWEST_TO_JUDGE:
-        return one
+        return None
     reference = make_reference(reduce_good_image(images.read(len(images) // 2)), "affine")
     looks = [look_of(reference, reduce_good_image(images.read(index))) for index in range(len(images))]
     groups, left = group_looks(looks)
     if len(groups) < 2:
-        return one
+        return None
     sizes = _enumerate([str(len(group)) for group in groups])
     reason = (
         f"the good images show {len(groups)} looks of one part, of {sizes} images: the means of their own look leave "
