@@ -120,14 +120,13 @@ def fit_recipe(
         "--ignore": ignore_mask is not None,
         "--regions": regions is not None,
         "--mm-per-px": mm_per_px is not None,
-        "--train": training,
         "--rotation free": any_angle,
     }
     choice = join_looks(choice, options)
     shown = keep_shown(images, choice)
     looks = shown.looks
     if len(shown.groups) > 1 and looks is None:
-        refuse_one_view_options(choice, options)
+        refuse_one_view_options(choice, {**options, "--train": training})
         several = learn_views_content(
             name,
             shown,

@@ -261,7 +261,7 @@ def test_samples_are_reproducible_and_say_where_they_changed() -> None:
     pictures = [paint_board(seed, width=WIDTH, height=HEIGHT) for seed in range(4)]
     part = np.ones((70, 100), np.bool_)
     good = learn_good_part(pictures)
-    makers = [SampleMaker(pictures, [good], part, 5) for _ in range(2)]
+    makers = [SampleMaker(pictures, [0] * 4, [good], [0] * 4, part, 5) for _ in range(2)]
     drawn = [[maker.draw() for _ in range(30)] for maker in makers]
     cells = CROP_PX // CELL_PX
     for first, second in zip(*drawn, strict=True):

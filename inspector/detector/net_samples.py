@@ -7,6 +7,7 @@ the same place, a little motion, light, focus and noise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -55,18 +56,30 @@ class TrainingSample:
 class SampleMaker:
     """Draws samples from good images that are laid, and lit like their references."""
 
-    def __init__(self, pictures: list[BgrImage], goods: list[GoodPart], part: Mask, seed: int) -> None:
-        """`goods[i % len(goods)]` was learned without picture i."""
+    def __init__(
+        self,
+        pictures: list[BgrImage],
+        looks: Sequence[int],
+        goods: Sequence[GoodPart],
+        good_of: Sequence[int],
+        part: Mask,
+        seed: int,
+    ) -> None:
+        """`goods[good_of[i]]` was learned without picture i, from pictures of its look."""
         self._pictures = [_cut(picture) for picture in pictures]
+        self._looks, self._good_of = tuple(looks), tuple(good_of)
         self._goods = [GoodPart(_cut(good.picture), _cut(good.spread)) for good in goods]
+        self._fellows = {look: [i for i, shown in enumerate(looks) if shown == look] for look in set(looks)}
         self._places = np.argwhere(part)
         self._dice = np.random.default_rng(seed)
 
     def draw(self) -> TrainingSample:
         """The next sample. Deterministic."""
         dice = self._dice
-        index, other = (int(value) for value in dice.integers(0, len(self._pictures), 2))
-        picture, good = self._pictures[index], self._goods[index % len(self._goods)]
+        index = int(dice.integers(0, len(self._pictures)))
+        fellows = self._fellows[self._looks[index]]
+        other = fellows[int(dice.integers(0, len(fellows)))]
+        picture, good = self._pictures[index], self._goods[self._good_of[index]]
         row, column = self._places[int(dice.integers(0, len(self._places)))]
         window = _window_around(int(row), int(column), picture.shape)
         pixels, fellow = picture[window].copy(), self._pictures[other]

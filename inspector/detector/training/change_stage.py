@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from inspector.detector.change_net import STRIDE_PX, TaughtNet, light_gain, relight
-from inspector.detector.good_part import learn_good_part
+from inspector.detector.good_part import GoodPart, learn_good_part
 from inspector.detector.net_samples import CROP_PX, SampleMaker
 from inspector.detector.part_model import Mask
 from inspector.detector.training.compare_net import ChangeNets, CompareNet, export_nets, find_loss
@@ -40,43 +40,82 @@ class NetTeacher:
     seed: int = 1
 
     def __call__(self, pictures: list[BgrImage], part: Mask, looks: tuple[int, ...], progress: Progress) -> TaughtNet:
-        """Train on laid good pictures of one size with the banks' margin, all of one look.
+        """Train on laid good pictures of one size with the banks' margin, each beside good ones of its look.
 
         Deterministic but for how many steps fit into the time: with `most_steps` and time enough the result is the
         same. Raises `FitError` for too small pictures, when the training diverges, and when ONNX Runtime
         computes something else than PyTorch.
         """
         started = time.monotonic()
-        if any(looks):
-            raise FitError("the learned head is trained on parts of one look")
         height, width = pictures[0].shape[:2]
         if min(height, width) < CROP_PX + 2 * STRIDE_PX:
             raise FitError(
                 f"the part is {width}x{height} px on the screen; training needs at least {CROP_PX + 2 * STRIDE_PX} px"
             )
-        # Neighbours in the order of their names are often the same piece.
-        unseen_by = tuple(index * BLOCKS // len(pictures) % NETS for index in range(len(pictures)))
-        first = learn_good_part(pictures).picture
-        lit = [relight(picture, light_gain(picture, first, part)) for picture in pictures]
+        unseen_by = _halve(looks)
+        lit = _relight_all(pictures, part, looks)
         torch.set_num_threads(1)
         torch.manual_seed(self.seed)
         nets = [CompareNet(WIDTHS) for _ in range(NETS)]
-        runs, goods = [], []
+        runs, goods = [], list[GoodPart]()
         for number, net in enumerate(nets):
-            seen = [picture for picture, unseen in zip(lit, unseen_by, strict=True) if unseen != number]
-            without = [
-                learn_good_part([picture for index, picture in enumerate(seen) if index % LEFT_OUT_GOODS != left_out])
-                for left_out in range(LEFT_OUT_GOODS)
-            ]
-            runs.append(_Run(net, SampleMaker(seen, without, part, self.seed * NETS + number), self))
-            goods.append(learn_good_part(seen))
+            seen = [index for index, unseen in enumerate(unseen_by) if unseen != number]
+            without, without_of = _learn_goods(lit, looks, seen)
+            shown = [lit[index] for index in seen]
+            samples = SampleMaker(
+                shown, [looks[index] for index in seen], without, without_of, part, self.seed * NETS + number
+            )
+            runs.append(_Run(net, samples, self))
+            goods += _good_by_look(lit, looks, seen)
         steps = _train_all(runs, time.monotonic() + 60.0 * self.minutes, progress)
-        pair = ChangeNets(nets).eval()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in pair.parameters()):
+        trained = ChangeNets(nets).eval()
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in trained.parameters()):
             raise FitError(f"the training of the learned head diverged within {steps} steps")
-        good = learn_good_part(lit)
-        graph = export_nets(pair, lit[0], good)
-        return TaughtNet(graph, unseen_by, unseen_by, tuple(goods), (good,), steps, time.monotonic() - started)
+        good_by_look = _good_by_look(lit, looks, range(len(lit)))
+        graph = export_nets(trained, lit[0], good_by_look[looks[0]])
+        learned_without = tuple(
+            unseen * len(good_by_look) + look for unseen, look in zip(unseen_by, looks, strict=True)
+        )
+        seconds = time.monotonic() - started
+        return TaughtNet(graph, unseen_by, learned_without, tuple(goods), tuple(good_by_look), steps, seconds)
+
+
+def _halve(looks: tuple[int, ...]) -> tuple[int, ...]:
+    """Which net does not see an image: neighbours by name, which are often the same piece, stay together."""
+    unseen_by = [0] * len(looks)
+    for look in range(max(looks) + 1):
+        own = [index for index, shown in enumerate(looks) if shown == look]
+        for number, index in enumerate(own):
+            unseen_by[index] = number * BLOCKS // len(own) % NETS
+    return tuple(unseen_by)
+
+
+def _relight_all(pictures: list[BgrImage], part: Mask, looks: tuple[int, ...]) -> list[BgrImage]:
+    """Each picture in the light of the median of its look."""
+    medians = [good.picture for good in _good_by_look(pictures, looks, range(len(pictures)))]
+    return [
+        relight(picture, light_gain(picture, medians[look], part))
+        for picture, look in zip(pictures, looks, strict=True)
+    ]
+
+
+def _good_by_look(pictures: list[BgrImage], looks: tuple[int, ...], seen: Sequence[int]) -> list[GoodPart]:
+    """Learned from those pictures of each look that are `seen`."""
+    numbers = range(max(looks) + 1)
+    return [learn_good_part([pictures[index] for index in seen if looks[index] == look]) for look in numbers]
+
+
+def _learn_goods(pictures: list[BgrImage], looks: tuple[int, ...], seen: list[int]) -> tuple[list[GoodPart], list[int]]:
+    """Good parts of each look without a part of its `seen` pictures each, and for each of these the one without it."""
+    goods, without = list[GoodPart](), [0] * len(seen)
+    for look in range(max(looks) + 1):
+        own = [place for place, index in enumerate(seen) if looks[index] == look]
+        for number, place in enumerate(own):
+            without[place] = len(goods) + number % LEFT_OUT_GOODS
+        for left_out in range(LEFT_OUT_GOODS):
+            kept = [pictures[seen[place]] for number, place in enumerate(own) if number % LEFT_OUT_GOODS != left_out]
+            goods.append(learn_good_part(kept))
+    return goods, without
 
 
 @dataclass(frozen=True, slots=True)
