@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 from inspector.detector.change_net import TaughtNet, light_gain, relight
 from inspector.detector.good_images import Progress
@@ -14,6 +14,7 @@ from inspector.errors import WeightsError
 from inspector.images import sha256_hex
 from inspector.records import BgrImage
 
+WEIGHTS = Path(__file__).with_name("weights")
 GRAPH_FILE, FACTS_FILE = "general.onnx", "general.json"
 BLOCKS = 4
 FEWEST_IMAGES = 8
@@ -25,10 +26,9 @@ LARGEST_PX = 700_000
 @cache
 def read_general_net() -> bytes:
     """The graph as it ships. Raises `WeightsError` when it is missing, truncated or another than its facts tell."""
-    folder = resources.files("inspector.detector") / "weights"
     try:
-        graph = (folder / GRAPH_FILE).read_bytes()
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        graph = (WEIGHTS / GRAPH_FILE).read_bytes()
+        facts = json.loads((WEIGHTS / FACTS_FILE).read_text(encoding="utf-8"))
         expected = facts["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"the general net cannot be read: {error}") from error
