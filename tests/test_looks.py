@@ -11,7 +11,7 @@ import pytest
 from inspector.detector.features import CELL_PX, MARGIN_PX
 from inspector.detector.general_net import BLOCKS, prepare_general_net
 from inspector.detector.good_images import FEWEST_IMAGES
-from inspector.detector.looks import group_looks
+from inspector.detector.look_groups import group_looks
 from inspector.detector.part_model import SHARED_COUNT, MomentSums
 from inspector.detector.recipe_store import RecipeStore
 from inspector.images import decode_image, read_image_bytes

@@ -19,7 +19,7 @@ from inspector.detector.experience import learn_experience, look_at
 from inspector.detector.features import CELL_PX, PART_CHANNELS, FeatureBank, Whitening, build_part_bank
 from inspector.detector.good_images import GoodImages, Progress, SomeImages
 from inspector.detector.ignore_mask import leave_out_ignored, reduce_to_cells
-from inspector.detector.looks import lay_look, mean_look
+from inspector.detector.look_groups import lay_look, mean_look
 from inspector.detector.part_heads import (
     TOLERANCE_CELLS,
     ContrastHead,

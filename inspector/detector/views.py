@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.detector.good_images import FEWEST_IMAGES, GoodImages
-from inspector.detector.looks import describe_look, group_looks, lay_look
+from inspector.detector.look_groups import describe_look, group_looks, lay_look
 from inspector.detector.screen import halve, screen_ratio, whole_halvings
 from inspector.errors import FitError
 from inspector.geometry.registration import Reference, make_reference, reduce_for_registration

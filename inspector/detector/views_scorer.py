@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inspector.detector.looks import describe_look, lay_look, look_distance
+from inspector.detector.look_groups import describe_look, lay_look, look_distance
 from inspector.detector.part_scorer import PartModel, PartScorer, RegisteredFrame, check_frame_size
 from inspector.detector.screen import halve, whole_halvings
 from inspector.geometry.registration import Matrix, Reference, reduce_for_registration, register, scale_matrix
