@@ -103,7 +103,7 @@ def fit_recipe(
     if not 0.0 < false_alarm_target < 0.5:
         raise FitError(f"false alarm target {false_alarm_target} must lie between 0 and 0.5")
     training = train_minutes is not None
-    teach = _import_training()(train_minutes, most_steps) if train_minutes is not None else prepare_general_net
+    teach: TeachNet | None = _import_training()(train_minutes, most_steps) if train_minutes is not None else None
     report = progress or no_progress
     found = open_good_images(good_dir)
     images = choose_images(found)
@@ -115,6 +115,9 @@ def fit_recipe(
         raise FitError(f"--train needs a part in a fixed pose, its net compares with the good part: {choice.reason}")
     if training and len(images) < FEWEST_IMAGES:
         raise FitError(f"{len(images)} good images, at least {FEWEST_IMAGES} are needed to train on them")
+    if not training and len(images) >= FEWEST_IMAGES:
+        # Of fewer images copies would be among those that a good part was learned without.
+        teach = prepare_general_net
     report("choose", 1.0)
     options = {
         "--ignore": ignore_mask is not None,

@@ -63,7 +63,8 @@ def test_the_report_has_the_fields_of_the_command_line(board: tuple[FitReport, R
     assert (report.mode, report.images, report.version) == ("located", 20, 1)
     assert recipe.manifest.choices["mode_reason"].startswith("the detail of registered good images matches")
     compared = recipe.manifest.choices["candidates"]
-    assert recipe.manifest.choices["painted_defects"] > 0 and len(compared) == 3
+    # Both banks, each alone, and both with the general net.
+    assert recipe.manifest.choices["painted_defects"] > 0 and len(compared) == 4
     assert isinstance(recipe.manifest.settings, PartSettings)
     assert recipe.manifest.choices["heads"] == list(recipe.manifest.settings.heads)
     assert "1/21" in recipe.manifest.promise

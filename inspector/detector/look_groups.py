@@ -104,24 +104,23 @@ def _left(points: Floats, labels: NDArray[np.int64]) -> float:
 def _split(points: Floats, number: int) -> NDArray[np.int64]:
     """k-means from a few seeded starts (k-means++, Arthur and Vassilvitskii 2007)."""
     dice = np.random.default_rng(number)
-    best: tuple[float, NDArray[np.int64]] | None = None
-    for _ in range(STARTS):
-        centres = _seed(points, number, dice)
-        for _ in range(ROUNDS):
-            labels = _distances(points, centres).argmin(axis=1)
-            taken = [points[labels == label] for label in range(number)]
-            moved = np.stack(
-                [item.mean(axis=0) if len(item) else old for item, old in zip(taken, centres, strict=True)]
-            )
-            if np.array_equal(moved, centres):
-                break
-            centres = moved
+    tried = [_settle(points, _seed(points, number, dice)) for _ in range(STARTS)]
+    distances = min(tried, key=lambda found: float(found.min(axis=1).sum()))
+    return np.asarray(distances.argmin(axis=1), np.int64)
+
+
+def _settle(points: Floats, centres: Floats) -> Floats:
+    """(points, centres) squared distances once the centres have come to rest (Lloyd 1982)."""
+    distances = _distances(points, centres)
+    for _ in range(ROUNDS):
+        labels = distances.argmin(axis=1)
+        taken = [points[labels == label] for label in range(len(centres))]
+        moved = np.stack([item.mean(axis=0) if len(item) else old for item, old in zip(taken, centres, strict=True)])
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
         distances = _distances(points, centres)
-        cost = float(distances.min(axis=1).sum())
-        if best is None or cost < best[0]:
-            best = cost, distances.argmin(axis=1)
-    assert best is not None
-    return best[1]
+    return distances
 
 
 def _seed(points: Floats, number: int, dice: np.random.Generator) -> Floats:

@@ -203,6 +203,7 @@ def learn_part(
         thresholds=calibration.thresholds,
         regions=by_region.regions if by_region else None,
     )
+    nets = taught if net_head is not None else None
     models, misses = [], None
     for look in range(count_looks(looks)):
         own = [index for index, shown in enumerate(looks) if shown == look]
@@ -213,10 +214,9 @@ def learn_part(
             close=close[look] if close else None,
             look=_mean_look(reference, [frames[index] for index in own]),
         )
-        if taught is not None and net_head is not None:
-            model = replace(model, net=NetLevel(taught.good_by_look[look], net_head.levels[look], units[look]))
-        net = ChangeNet(taught.graph) if taught is not None and net_head is not None else None
-        scorer = PartScorer(model, bank, contrast_bank, net=net)
+        if nets is not None and net_head is not None:
+            model = replace(model, net=NetLevel(nets.good_by_look[look], net_head.levels[look], units[look]))
+        scorer = PartScorer(model, bank, contrast_bank, net=ChangeNet(nets.graph) if nets is not None else None)
         misses = add_misses(misses, count_screen_misses(scorer, model, SomeImages(images, own), progress))
         models.append(model)
     promises = by_region.promises if by_region else ()
