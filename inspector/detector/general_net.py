@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from inspector.detector.change_net import TaughtNet, light_gain, relight
-from inspector.detector.good_images import Progress
+from inspector.detector.good_images import FEWEST_IMAGES, Progress
 from inspector.detector.good_part import GoodPart, learn_good_part
 from inspector.detector.part_model import Mask
 from inspector.errors import WeightsError
@@ -17,10 +17,8 @@ from inspector.records import BgrImage
 WEIGHTS = Path(__file__).with_name("weights")
 GRAPH_FILE, FACTS_FILE = "general.onnx", "general.json"
 BLOCKS = 4
-FEWEST_IMAGES = 8
-"""Good parts are learned without a quarter of the images, and a spread needs some."""
 LARGEST_PX = 700_000
-"""Of the part on the screen: the net takes about 80 ms of a core for so many, which a line at full pace can spare."""
+"""Of the part on the screen: the net takes some 95 ms of a core for so many, which a line at full pace can spare."""
 
 
 @cache
