@@ -28,6 +28,7 @@ WEIGHT_DECAY = 1e-2
 LEAST_RATE_SHARE = 0.01
 CLIP_NORM = 1.0
 LOG_EVERY_STEPS = 100
+FILTER_DIMENSIONS = 4
 TRACED_STEPS = 400
 FREE_TO_CHANGE = {"checkpoint_every_steps"}
 """What a resumed stage may have otherwise: the weights do not depend on it."""
@@ -77,7 +78,9 @@ class _Run:
         torch.manual_seed(stage.seed)
         self._stage, self.checkpoint, self._device = stage, checkpoint, device
         self._net = CompareNet(stage.widths).to(device)
-        self._net = self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for parameter in self._net.parameters():
+            if parameter.dim() == FILTER_DIMENSIONS:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self._average = CompareNet(stage.widths).to(device)
         self._average.load_state_dict(self._net.state_dict())
         self._optimizer = torch.optim.AdamW(self._net.parameters(), lr=stage.learning_rate, weight_decay=WEIGHT_DECAY)
