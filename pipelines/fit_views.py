@@ -120,9 +120,7 @@ def learn_views_content(
         promise=learned.calibration.promise,
         choices=choices,
         ng_false_alarm_interval=learned.calibration.ng_interval,
-        net_graph=next(
-            (taught.graph for view in learned.views if view.model.net and (taught := view.learned.taught)), None
-        ),
+        net_graph=learned.net_graph,
         confidential=confidential,
         references=twins.references,
         references_record=twins.record,

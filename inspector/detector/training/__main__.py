@@ -6,20 +6,15 @@ python -m inspector.detector.training train|export
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from inspector.detector.training.general_config import GeneralStage
-from inspector.errors import InspectorError, MissingExtraError
 from inspector.scenes.samples.stage_file import read_stage
-
-EXIT_ERROR = 1
-S_A_MINUTE = 60.0
+from inspector.scenes.samples.training_command import S_A_MINUTE, name_folders, require_torch, run_training_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -53,13 +48,13 @@ def train(
     stage = read_stage(config, GeneralStage)
     # Read by cuBLAS when it starts: without it, it adds in no fixed order.
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    _require_torch()
+    require_torch()
     from inspector.detector.training.general_stage import train_general
 
     checkpoint = train_general(
         stage,
         out,
-        folders=_name_folders(photographs=photographs, bank=bank),
+        folders=name_folders(photographs=photographs, bank=bank),
         device=device.value,
         threads=threads,
         budget_s=None if minutes is None else minutes * S_A_MINUTE,
@@ -73,31 +68,15 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder that takes the graph and its facts.")],
 ) -> None:
     """Write the graph that ships, checked against PyTorch, and print where it lies."""
-    _require_torch()
+    require_torch()
     from inspector.detector.training.general_export import export_general
 
     typer.echo(export_general(checkpoint, out))
 
 
 def main() -> None:
-    """Errors of ours become one sentence and exit status 1."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        app()
-    except InspectorError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(EXIT_ERROR)
-
-
-def _name_folders(**given: Path | None) -> dict[str, Path]:
-    return {name: folder.absolute() for name, folder in given.items() if folder is not None}
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError('training needs PyTorch: pip install "line-inspector[train]"') from error
+    """The program."""
+    run_training_app(app)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,16 @@ python -m inspector.generator.training bank|train|export
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
-from inspector.errors import InspectorError, MissingExtraError
 from inspector.generator.training.config import load_stage
 from inspector.scenes.samples.bank import write_bank
 from inspector.scenes.samples.sample_part import LEAST_SIDE_PX
-
-EXIT_ERROR = 1
-S_A_MINUTE = 60.0
+from inspector.scenes.samples.training_command import S_A_MINUTE, name_folders, require_torch, run_training_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -88,13 +83,13 @@ def train(
     stage = load_stage(config)
     # Read by cuBLAS when it starts: without it, it adds in no fixed order.
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    _require_torch()
+    require_torch()
     from inspector.generator.training.repair_stage import train_repair
 
     checkpoint = train_repair(
         stage,
         out,
-        folders=_name_folders(photographs=photographs, bank=bank, start_from=start_from),
+        folders=name_folders(photographs=photographs, bank=bank, start_from=start_from),
         device=device.value,
         threads=threads,
         budget_s=None if minutes is None else minutes * S_A_MINUTE,
@@ -114,31 +109,15 @@ def export(
 
     The samples of the training are needed once more, to measure the ranges of the activations.
     """
-    _require_torch()
+    require_torch()
     from inspector.generator.training.finish_repair import export_repair
 
-    typer.echo(export_repair(checkpoint, out, encoding.value, _name_folders(photographs=photographs, bank=bank)))
+    typer.echo(export_repair(checkpoint, out, encoding.value, name_folders(photographs=photographs, bank=bank)))
 
 
 def main() -> None:
-    """Errors of ours become one sentence and exit status 1."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        app()
-    except InspectorError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(EXIT_ERROR)
-
-
-def _name_folders(**given: Path | None) -> dict[str, Path]:
-    return {name: folder.absolute() for name, folder in given.items() if folder is not None}
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError('training needs PyTorch: pip install "line-inspector[train]"') from error
+    """The program."""
+    run_training_app(app)
 
 
 if __name__ == "__main__":
